@@ -1,0 +1,38 @@
+//! The decisions of pg_keeper.
+//!
+//! [`Node::step`] takes the time and one [`Event`] and answers with a list of [`Action`]s, in the order in which they must happen. The
+//! crate reads no clock, opens no socket and knows nothing of PostgreSQL's memory: the extension does that, feeds in what it saw
+//! and carries out what is asked for. So two nodes can be run against each other in a test, or in a model checker, exactly as they run
+//! in production.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod answer;
+mod arming;
+pub mod check;
+pub mod conninfo;
+mod event;
+mod history;
+mod ident;
+mod node;
+mod promotion;
+mod report;
+mod schedule;
+mod settings;
+mod status;
+mod telling;
+mod time;
+
+pub use answer::{Farewell, Reply, SqlState, Stage, Verdict};
+pub use arming::NotArmed;
+pub use event::{Action, Command, CommandOutcome, Event, Level, Notice, Observation, Parameters};
+pub use history::{History, HistoryError, Relation, Switch};
+pub use ident::{Lsn, ParseLsnError, SystemIdentifier, Timeline};
+pub use node::{Evidence, Node};
+pub use promotion::Story;
+pub use report::{Answer, Report, ReportError, Role, Sight};
+pub use settings::{Inert, Settings};
+pub use status::{PartnerState, State, Status};
+pub use time::Moment;

@@ -1,0 +1,250 @@
+//! When keepalives go out, when one has failed, and when the partner is lost.
+//!
+//! With *s0* the sending of the last answered keepalive and *limit* half of `keepalive_time`, attempt *k* is sent at *s0 + k·time − limit*
+//! and has failed when it is unanswered at *s0 + k·time*, or sooner if refused. So the partner is lost not before *(count − 1)·time*
+//! after its last answer and never later than *count·time*, in whatever way it fails.
+//!
+//! An attempt during which this worker itself stalled is void and repeated, a bounded number of times in one silence: our own stall must
+//! not look like the partner's silence, nor put the decision off for ever.
+
+use crate::event::earliest;
+use crate::settings::Settings;
+use crate::time::Moment;
+use core::time::Duration;
+
+/// The time between two probes of a partner whose connection was reset (`pg_keeper.fast_failover`): long enough for a listening socket to
+/// come back where only the connection was cut, short enough not to be felt.
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Void attempts that one silence may hold, at least.
+const VOID_ATTEMPTS: u32 = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// *s0*: what silence is counted from.
+    silent_since: Moment,
+    /// *k*: the attempt that is outstanding or comes next.
+    attempt: u32,
+    outstanding: Option<Outstanding>,
+    missed: u32,
+    void: u32,
+    /// Set while the partner's host refuses connections after one was reset.
+    probing: Option<Probing>,
+    proven_dead: bool,
+    /// The wake that was asked for, to notice our own stall by.
+    expected: Option<Moment>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outstanding {
+    sent: Moment,
+    give_up: Moment,
+    /// The worker overslept while this was outstanding.
+    stalled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Probing {
+    refused: u32,
+    /// When the next probe is due; `None` while one is outstanding.
+    next: Option<Moment>,
+}
+
+/// What the schedule wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// Send a keepalive, closing what is open first when `fresh`.
+    Send { fresh: bool },
+    /// The outstanding attempt has failed by silence.
+    Silence,
+    /// The outstanding attempt is over, though the partner was heard in another way: close it, count nothing.
+    Stale,
+}
+
+impl Schedule {
+    /// The first keepalive is due at once.
+    pub(crate) fn starting(now: Moment, settings: &Settings) -> Self {
+        Schedule {
+            silent_since: now - (settings.keepalive_time - settings.limit()),
+            attempt: 1,
+            outstanding: None,
+            missed: 0,
+            void: 0,
+            probing: None,
+            proven_dead: false,
+            expected: None,
+        }
+    }
+
+    /// Keepalives that went without an answer in a row, probes of a host that refuses connections among them.
+    pub(crate) fn missed(&self) -> u32 {
+        self.missed
+            .max(self.probing.as_ref().map_or(0, |probing| probing.refused))
+    }
+
+    /// Attempts of this silence that our own stall made void.
+    pub(crate) fn void(&self) -> u32 {
+        self.void
+    }
+
+    /// Whether the partner's host has refused connections so often, after one was reset, that its server is known to be dead.
+    pub(crate) fn is_proven_dead(&self) -> bool {
+        self.proven_dead
+    }
+
+    /// Whether the partner is lost.
+    pub(crate) fn is_lost(&self, settings: &Settings) -> bool {
+        self.proven_dead || self.missed >= settings.keepalive_count
+    }
+
+    /// Comes first in every step: notices that the worker woke later than it asked to, and moves the schedule by as much, so that what
+    /// follows has its whole time.
+    pub(crate) fn woke(&mut self, now: Moment, settings: &Settings) {
+        let Some(expected) = self.expected.take() else { return };
+        let late = now.since(expected);
+        if late <= settings.limit() / 2 {
+            return;
+        }
+        self.silent_since = self.silent_since + late;
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.stalled = true;
+        }
+    }
+
+    /// What is due now. Called again until it says [`Due::Nothing`].
+    pub(crate) fn due(&mut self, now: Moment, settings: &Settings) -> Due {
+        if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.stalled)
+            && self.void_and_repeat(now, settings)
+        {
+            self.outstanding = None;
+            return self.send(now, settings, true);
+        }
+        match &self.outstanding {
+            Some(outstanding) if now >= outstanding.give_up => {
+                if self.silent_since >= outstanding.sent {
+                    self.outstanding = None;
+                    return Due::Stale;
+                }
+                Due::Silence
+            }
+            Some(_) => Due::Nothing,
+            None if now >= self.send_at(settings) => {
+                // A regular attempt takes over from a probe that hangs: silence proves nothing. One that waits for its turn goes with it.
+                let fresh = self.probing.take_if(|probing| probing.next.is_none()).is_some();
+                if let Some(probing) = &mut self.probing {
+                    probing.next = None;
+                }
+                self.send(now, settings, fresh)
+            }
+            None => match &mut self.probing {
+                Some(probing) if probing.next.is_some_and(|next| now >= next) => {
+                    probing.next = None;
+                    Due::Send { fresh: false }
+                }
+                Some(_) | None => Due::Nothing,
+            },
+        }
+    }
+
+    /// The next instant at which something is due.
+    pub(crate) fn next_deadline(&self, settings: &Settings) -> Moment {
+        let regular = self
+            .outstanding
+            .as_ref()
+            .map_or_else(|| self.send_at(settings), |outstanding| outstanding.give_up);
+        let probe = self.probing.as_ref().and_then(|probing| probing.next);
+        earliest([Some(regular), probe]).unwrap_or(regular)
+    }
+
+    /// Ends a step: remembers when the worker is to wake.
+    pub(crate) fn sleeps(&mut self, settings: &Settings) {
+        self.expected = Some(self.next_deadline(settings));
+    }
+
+    /// The partner answered. Returns when the keepalive that it answered was sent.
+    pub(crate) fn answered(&mut self, now: Moment, settings: &Settings) -> Moment {
+        let sent = self.outstanding.as_ref().map_or(now, |outstanding| outstanding.sent);
+        // After our own stall the next attempt is due now, not at some instant that passed unseen.
+        self.heard(sent.max(now - (settings.keepalive_time - settings.limit())));
+        self.outstanding = None;
+        self.probing = None;
+        self.proven_dead = false;
+        sent
+    }
+
+    /// The partner was heard, not before `at`. WAL that was under way when it died comes in after that, so this alone ends no probing.
+    pub(crate) fn heard(&mut self, at: Moment) {
+        self.silent_since = self.silent_since.max(at);
+        self.attempt = 1;
+        self.missed = 0;
+        self.void = 0;
+    }
+
+    /// The attempt or the probe failed. `refused` when the host itself refused the connection.
+    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, refused: bool) {
+        match (&mut self.probing, refused) {
+            (Some(probing), true) => {
+                probing.refused += 1;
+                probing.next = Some(now + PROBE_INTERVAL);
+                self.proven_dead |= probing.refused >= settings.keepalive_count;
+            }
+            (Some(_), false) => self.probing = None,
+            (None, _) => {}
+        }
+        let Some(outstanding) = self.outstanding.take() else {
+            return;
+        };
+        if outstanding.stalled && self.void_and_repeat(now, settings) {
+            return;
+        }
+        self.missed = self.missed.saturating_add(1);
+        self.attempt = self.attempt.saturating_add(1);
+    }
+
+    /// Nothing was learnt: the same attempt comes again one `keepalive_time` later.
+    pub(crate) fn not_asked(&mut self, now: Moment, settings: &Settings) {
+        self.outstanding = None;
+        self.probing = None;
+        self.make_due_at(now + settings.keepalive_time, settings);
+    }
+
+    /// The open connection broke. Says whether to ask again at once over a fresh one: within the attempt that is outstanding, or as a
+    /// probe.
+    pub(crate) fn connection_lost(&mut self, settings: &Settings, orderly: bool) -> bool {
+        if settings.fast_failover && !orderly && self.probing.is_none() {
+            self.probing = Some(Probing { refused: 0, next: None });
+            return true;
+        }
+        self.outstanding.is_some()
+    }
+
+    fn send_at(&self, settings: &Settings) -> Moment {
+        self.silent_since + (settings.keepalive_time.saturating_mul(self.attempt) - settings.limit())
+    }
+
+    fn make_due_at(&mut self, at: Moment, settings: &Settings) {
+        self.silent_since = at + settings.limit() - settings.keepalive_time.saturating_mul(self.attempt);
+    }
+
+    fn send(&mut self, now: Moment, settings: &Settings, fresh: bool) -> Due {
+        let give_up = self.silent_since + settings.keepalive_time.saturating_mul(self.attempt);
+        self.outstanding = Some(Outstanding {
+            sent: now,
+            give_up,
+            stalled: false,
+        });
+        Due::Send { fresh }
+    }
+
+    /// Makes the same attempt due at once, unless this silence has had its share of void ones.
+    fn void_and_repeat(&mut self, now: Moment, settings: &Settings) -> bool {
+        if self.void >= settings.keepalive_count.max(VOID_ATTEMPTS) {
+            return false;
+        }
+        self.void += 1;
+        self.make_due_at(now, settings);
+        true
+    }
+}
