@@ -165,62 +165,41 @@ fn of_sqlstate(sqlstate: SqlState) -> Verdict {
 
 /// Words of libpq and of the C library (English) and what they mean; the first row all of whose words are there decides.
 const TRANSPORT: &[(&[&str], Verdict)] = &[
-    (
-        &["could not translate host name"],
-        Verdict::NotAsked(OurFault::NameNotResolved),
-    ),
-    (
-        &["could not parse network address"],
-        Verdict::NotAsked(OurFault::NameNotResolved),
-    ),
+    // A postmaster that cannot start a process for us speaks all the same.
+    (&["could not fork"], Verdict::Unhelpful(Unhelpful::NoConnectionLeft)),
+    (&["could not translate host name"], Verdict::NotAsked(OurFault::NameNotResolved)),
+    (&["could not parse network address"], Verdict::NotAsked(OurFault::NameNotResolved)),
     (&["could not create socket"], Verdict::NotAsked(OurFault::LocalFailure)),
     (&["Too many open files"], Verdict::NotAsked(OurFault::LocalFailure)),
-    (
-        &["Cannot assign requested address"],
-        Verdict::NotAsked(OurFault::LocalFailure),
-    ),
-    (
-        &["No buffer space available"],
-        Verdict::NotAsked(OurFault::LocalFailure),
-    ),
+    (&["Cannot assign requested address"], Verdict::NotAsked(OurFault::LocalFailure)),
+    (&["No buffer space available"], Verdict::NotAsked(OurFault::LocalFailure)),
     (&["Operation not permitted"], Verdict::NotAsked(OurFault::LocalFailure)),
     (&["Permission denied"], Verdict::NotAsked(OurFault::LocalFailure)),
     (&["out of memory"], Verdict::NotAsked(OurFault::LocalFailure)),
+    (&["definition of service"], Verdict::NotAsked(OurFault::LocalFailure)),
+    (&["service file"], Verdict::NotAsked(OurFault::LocalFailure)),
+    (&["requirepeer"], Verdict::Unhelpful(Unhelpful::AccessRefused)),
     (&["Connection refused"], Verdict::Missed(Miss::ConnectionRefused)),
     // The socket file of a server on this machine is gone. A missing certificate file has the same last words, but no socket in them.
-    (
-        &["socket", "No such file or directory"],
-        Verdict::Missed(Miss::ConnectionRefused),
-    ),
+    (&["socket", "No such file or directory"], Verdict::Missed(Miss::ConnectionRefused)),
     (&["No route to host"], Verdict::Missed(Miss::Unreachable)),
     (&["Network is unreachable"], Verdict::Missed(Miss::Unreachable)),
     (&["Host is down"], Verdict::Missed(Miss::Unreachable)),
     (&["Connection timed out"], Verdict::Missed(Miss::Silence)),
     (&["Connection reset by peer"], Verdict::Missed(Miss::ConnectionLost)),
-    (
-        &["server closed the connection unexpectedly"],
-        Verdict::Missed(Miss::ConnectionLost),
-    ),
+    (&["server closed the connection unexpectedly"], Verdict::Missed(Miss::ConnectionLost)),
     (&["Broken pipe"], Verdict::Missed(Miss::ConnectionLost)),
     (&["EOF detected"], Verdict::Missed(Miss::ConnectionLost)),
     (&["unexpected eof"], Verdict::Missed(Miss::ConnectionLost)),
-    (
-        &["connection has been closed unexpectedly"],
-        Verdict::Missed(Miss::ConnectionLost),
-    ),
+    (&["connection has been closed unexpectedly"], Verdict::Missed(Miss::ConnectionLost)),
     (&["no password supplied"], Verdict::Unhelpful(Unhelpful::AccessRefused)),
-    (
-        &["password authentication failed"],
-        Verdict::Unhelpful(Unhelpful::AccessRefused),
-    ),
+    (&["password authentication failed"], Verdict::Unhelpful(Unhelpful::AccessRefused)),
     (&["SSL"], Verdict::Unhelpful(Unhelpful::Tls)),
     (&["certificate"], Verdict::Unhelpful(Unhelpful::Tls)),
 ];
 
 fn of_transport(stage: Stage, message: &str) -> Verdict {
-    let known = TRANSPORT
-        .iter()
-        .find(|(words, _)| words.iter().all(|word| message.contains(word)));
+    let known = TRANSPORT.iter().find(|(words, _)| words.iter().all(|word| message.contains(word)));
     match (known, stage) {
         (Some((_, verdict)), _) => *verdict,
         (None, Stage::Connecting) => Verdict::Missed(Miss::Unreachable),

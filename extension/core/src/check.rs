@@ -50,30 +50,15 @@ pub struct Finding {
 
 impl Finding {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Finding {
-            name,
-            status: Severity::Ok,
-            detail: detail.into(),
-            hint: String::new(),
-        }
+        Finding { name, status: Severity::Ok, detail: detail.into(), hint: String::new() }
     }
 
     fn warning(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Finding {
-            name,
-            status: Severity::Warning,
-            detail: detail.into(),
-            hint: hint.into(),
-        }
+        Finding { name, status: Severity::Warning, detail: detail.into(), hint: hint.into() }
     }
 
     fn error(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Finding {
-            name,
-            status: Severity::Error,
-            detail: detail.into(),
-            hint: hint.into(),
-        }
+        Finding { name, status: Severity::Error, detail: detail.into(), hint: hint.into() }
     }
 }
 

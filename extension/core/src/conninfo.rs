@@ -4,13 +4,8 @@
 //! again and names only the keyword at fault.
 
 /// Options whose value is a secret. Whatever holds such a value is copied to logs and views, so pg_keeper does not take it.
-pub const SECRETS: &[&str] = &[
-    "password",
-    "sslpassword",
-    "oauth_client_secret",
-    "scram_client_key",
-    "scram_server_key",
-];
+pub const SECRETS: &[&str] =
+    &["password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
 
 /// Parts of words that let one suspect that a string holds a secret somewhere, perhaps under a misspelt keyword.
 const SUSPICIOUS: &[&str] = &["pas", "pw", "secret", "key", "@"];
@@ -62,9 +57,7 @@ fn after_value(text: &str) -> &str {
 
 /// Whether every port of a `port` option (a list, as libpq takes it) is a TCP port or left out.
 pub fn ports_are_valid(list: &str) -> bool {
-    list.split(',')
-        .map(str::trim)
-        .all(|port| port.is_empty() || port.parse::<u16>().is_ok_and(|number| number > 0))
+    list.split(',').map(str::trim).all(|port| port.is_empty() || port.parse::<u16>().is_ok_and(|number| number > 0))
 }
 
 #[cfg(test)]
@@ -91,28 +84,16 @@ mod tests {
 
     #[test]
     fn nothing_is_repeated_from_a_string_that_may_hold_a_secret() {
-        for text in [
-            "host=a pasword=my hunter=2",
-            "pwd=x",
-            "password=my hunter2=x",
-            "postgresql://a/?hunter2=x",
-            "secret=1",
-        ] {
+        for text in
+            ["host=a pasword=my hunter=2", "pwd=x", "password=my hunter2=x", "postgresql://a/?hunter2=x", "secret=1"]
+        {
             assert_eq!(unknown_keyword(text, KNOWN), None, "{text}");
         }
     }
 
     #[test]
     fn a_port_is_a_number_that_tcp_knows() {
-        assert!(
-            ["5432", "", "5432,5433", "1, 65535"]
-                .iter()
-                .all(|list| ports_are_valid(list))
-        );
-        assert!(
-            ["0", "65536", "-1", "x", "5432,x"]
-                .iter()
-                .all(|list| !ports_are_valid(list))
-        );
+        assert!(["5432", "", "5432,5433", "1, 65535"].iter().all(|list| ports_are_valid(list)));
+        assert!(["0", "65536", "-1", "x", "5432,x"].iter().all(|list| !ports_are_valid(list)));
     }
 }

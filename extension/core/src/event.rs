@@ -52,22 +52,10 @@ impl Parameters {
     pub fn first_smaller(&self, primary: &Parameters) -> Option<(&'static str, u32, u32)> {
         [
             ("max_connections", self.max_connections, primary.max_connections),
-            (
-                "max_worker_processes",
-                self.max_worker_processes,
-                primary.max_worker_processes,
-            ),
+            ("max_worker_processes", self.max_worker_processes, primary.max_worker_processes),
             ("max_wal_senders", self.max_wal_senders, primary.max_wal_senders),
-            (
-                "max_prepared_transactions",
-                self.max_prepared_transactions,
-                primary.max_prepared_transactions,
-            ),
-            (
-                "max_locks_per_transaction",
-                self.max_locks_per_transaction,
-                primary.max_locks_per_transaction,
-            ),
+            ("max_prepared_transactions", self.max_prepared_transactions, primary.max_prepared_transactions),
+            ("max_locks_per_transaction", self.max_locks_per_transaction, primary.max_locks_per_transaction),
         ]
         .into_iter()
         .find(|(_, ours, theirs)| ours < theirs)

@@ -54,19 +54,14 @@ pub enum Relation {
 impl fmt::Display for History {
     /// The history as [`History::parse`] reads it, without reasons.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.switches
-            .iter()
-            .try_for_each(|switch| writeln!(f, "{}\t{}", switch.timeline, switch.at))
+        self.switches.iter().try_for_each(|switch| writeln!(f, "{}\t{}", switch.timeline, switch.at))
     }
 }
 
 impl History {
     /// The history of a timeline that has none: timeline 1, or one whose history is not known.
     pub fn of_first(timeline: Timeline) -> Self {
-        History {
-            timeline,
-            switches: Vec::new(),
-        }
+        History { timeline, switches: Vec::new() }
     }
 
     /// Reads the content of a history file (`TIMELINE_HISTORY n`, or `pg_wal/0000000N.history`) of `timeline`.
@@ -111,20 +106,15 @@ impl History {
 
     /// How `other`, standing at `other_at`, lies to this history, standing at `own_at`.
     pub fn relation(&self, own_at: Lsn, other: &History, other_at: Lsn) -> Relation {
-        let common = self
-            .switches
-            .iter()
-            .zip(&other.switches)
-            .take_while(|(ours, theirs)| ours == theirs)
-            .count();
+        let common = self.switches.iter().zip(&other.switches).take_while(|(ours, theirs)| ours == theirs).count();
         let own_end = self.end_of_segment(common, own_at);
         let other_end = other.end_of_segment(common, other_at);
         let at = own_end.1.min(other_end.1);
         match (own_end, other_end) {
             // Both stand on the segment after the common switches, and it has to be the same timeline.
-            ((ours, _), (theirs, _)) if ours != theirs => Relation::Forked {
-                at: common.checked_sub(1).map_or(Lsn(0), |last| self.switches[last].at),
-            },
+            ((ours, _), (theirs, _)) if ours != theirs => {
+                Relation::Forked { at: common.checked_sub(1).map_or(Lsn(0), |last| self.switches[last].at) }
+            }
             _ => match (self.switches.len() > common, other.switches.len() > common) {
                 (false, false) => Relation::Same,
                 (false, true) if own_at <= other_end.1 => Relation::Descendant,
@@ -136,9 +126,7 @@ impl History {
 
     /// The timeline of segment `index` of the history and the LSN where it ends, which is `here` for the last.
     fn end_of_segment(&self, index: usize, here: Lsn) -> (Timeline, Lsn) {
-        self.switches
-            .get(index)
-            .map_or((self.timeline, here), |switch| (switch.timeline, switch.at))
+        self.switches.get(index).map_or((self.timeline, here), |switch| (switch.timeline, switch.at))
     }
 }
 
@@ -155,19 +143,10 @@ mod tests {
     fn a_history_file_is_read_as_the_server_writes_it() {
         let text = "1\t0/3000148\tno recovery target specified\n\n# a comment\n2\t0/5000000\treason with spaces\n";
         let read = history(3, text);
-        assert_eq!(
-            read.last_switch(),
-            Some(Switch {
-                timeline: Timeline(2),
-                at: Lsn(0x500_0000)
-            })
-        );
+        assert_eq!(read.last_switch(), Some(Switch { timeline: Timeline(2), at: Lsn(0x500_0000) }));
         assert_eq!(history(3, &read.to_string()), read);
         assert_eq!(History::parse(Timeline(2), "one 0/1 x"), Err(HistoryError::Line(1)));
-        assert_eq!(
-            History::parse(Timeline(2), "1 0/1 x\n1 0/2 y"),
-            Err(HistoryError::Order(2))
-        );
+        assert_eq!(History::parse(Timeline(2), "1 0/1 x\n1 0/2 y"), Err(HistoryError::Order(2)));
         assert_eq!(History::parse(Timeline(2), "2 0/1 x"), Err(HistoryError::Order(1)));
     }
 
@@ -187,10 +166,7 @@ mod tests {
         assert_eq!(second.relation(high, &sibling, high), Relation::Forked { at: Lsn(150) });
         assert_eq!(first.relation(low, &third, high), Relation::Descendant);
         assert_eq!(second.relation(Lsn(250), &third, high), Relation::Descendant);
-        assert_eq!(
-            second.relation(Lsn(251), &third, high),
-            Relation::Forked { at: Lsn(250) }
-        );
+        assert_eq!(second.relation(Lsn(251), &third, high), Relation::Forked { at: Lsn(250) });
         assert_eq!(third.relation(high, &second, Lsn(240)), Relation::Ancestor);
     }
 }

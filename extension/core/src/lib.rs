@@ -24,6 +24,7 @@ mod settings;
 mod status;
 mod telling;
 mod time;
+mod words;
 
 pub use answer::{Farewell, Reply, SqlState, Stage, Verdict};
 pub use arming::NotArmed;
@@ -36,3 +37,4 @@ pub use report::{Answer, Report, ReportError, Role, Sight};
 pub use settings::{Inert, Settings};
 pub use status::{PartnerState, State, Status};
 pub use time::Moment;
+pub use words::{one_line, sqlstate_in};

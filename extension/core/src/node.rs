@@ -178,11 +178,7 @@ impl Node {
         }
         let lag = answer.lsn.bytes_since(observation.end_of_wal());
         if lag > settings.max_lag {
-            return Some(NotArmed::TooFarBehind {
-                lag,
-                max_lag: settings.max_lag,
-                primary: answer.lsn,
-            });
+            return Some(NotArmed::TooFarBehind { lag, max_lag: settings.max_lag, primary: answer.lsn });
         }
         None
     }
@@ -218,9 +214,8 @@ impl Node {
             // Another partner: what was heard so far was not from it.
             actions.push(Action::CloseConnection);
             self.partner = Partner::default();
-            if let Some(evidence) = self
-                .evidence
-                .take_if(|evidence| Some(evidence.partner_generation) == generation(&settings))
+            if let Some(evidence) =
+                self.evidence.take_if(|evidence| Some(evidence.partner_generation) == generation(&settings))
             {
                 self.partner.answer = Some(evidence.answer);
                 self.partner.last_answer = evidence.last_answer;
@@ -232,10 +227,7 @@ impl Node {
     }
 
     fn look(&mut self, now: Moment, observation: Observation, actions: &mut Vec<Action>) {
-        let before = self.seen.replace(Seen {
-            at: now,
-            observation: observation.clone(),
-        });
+        let before = self.seen.replace(Seen { at: now, observation: observation.clone() });
         let streamed = before.filter(|before| {
             observation.in_recovery && observation.streaming && observation.received > before.observation.received
         });
@@ -284,10 +276,7 @@ impl Node {
             return;
         };
         let text = reply.text().to_string();
-        let sqlstate = reply
-            .sqlstate()
-            .map(|sqlstate| sqlstate.to_string())
-            .unwrap_or_default();
+        let sqlstate = reply.sqlstate().map(|sqlstate| sqlstate.to_string()).unwrap_or_default();
         match reply.verdict() {
             Verdict::Answered => {
                 schedule.answered(now, settings);
@@ -386,36 +375,21 @@ impl Node {
     }
 
     fn promote(&mut self, now: Moment, story: Story, actions: &mut Vec<Action>) {
-        actions.push(log(
-            Level::Log,
-            format!("promoting this standby, which is on timeline {}", story.from_timeline),
-        ));
+        actions.push(log(Level::Log, format!("promoting this standby, which is on timeline {}", story.from_timeline)));
         actions.push(Action::TellRecorder(story.clone()));
         actions.push(Action::Promote);
-        self.promotion = Promotion::Asked {
-            story,
-            since: now,
-            complained: false,
-        };
+        self.promotion = Promotion::Asked { story, since: now, complained: false };
     }
 
     fn go_on_promoting(&mut self, now: Moment, observation: &Observation, actions: &mut Vec<Action>) {
         match &mut self.promotion {
-            Promotion::Asked {
-                story,
-                since,
-                complained,
-            } => {
+            Promotion::Asked { story, since, complained } => {
                 if !observation.in_recovery {
                     let mut story = story.clone();
                     story.promoted = Some(now);
                     actions.push(log(
                         Level::Log,
-                        format!(
-                            "promoted to timeline {} in {:?}",
-                            observation.timeline,
-                            now.since(*since)
-                        ),
+                        format!("promoted to timeline {} in {:?}", observation.timeline, now.since(*since)),
                     ));
                     actions.push(Action::TellRecorder(story));
                     self.promotion = Promotion::Recording { since: now };
@@ -434,10 +408,8 @@ impl Node {
             Promotion::Recording { since } => {
                 let recorded = observation.recorded == Some(observation.timeline);
                 if recorded {
-                    actions.push(log(
-                        Level::Log,
-                        format!("recorded timeline {} in failover_log", observation.timeline),
-                    ));
+                    actions
+                        .push(log(Level::Log, format!("recorded timeline {} in failover_log", observation.timeline)));
                 } else if now.since(*since) < RECORD_PATIENCE {
                     return;
                 } else {
@@ -500,15 +472,9 @@ impl Node {
             level: Level::Warning,
             message: "this server is not promoted".to_string(),
             detail: format!("Reason: {reason}."),
-            hint: format!(
-                "It is tried again in {:?} if the partner is still lost.",
-                settings.window()
-            ),
+            hint: format!("It is tried again in {:?} if the partner is still lost.", settings.window()),
         }));
-        self.promotion = Promotion::PutOff {
-            until: now + settings.window(),
-            reason,
-        };
+        self.promotion = Promotion::PutOff { until: now + settings.window(), reason };
     }
 }
 

@@ -43,11 +43,7 @@ pub(crate) enum Promotion {
     /// It did not go ahead; it is tried again at this instant if the partner is still lost.
     PutOff { until: Moment, reason: String },
     /// The server has been asked.
-    Asked {
-        story: Story,
-        since: Moment,
-        complained: bool,
-    },
+    Asked { story: Story, since: Moment, complained: bool },
     /// The server is a primary; the row is awaited.
     Recording { since: Moment },
     /// after_command runs.

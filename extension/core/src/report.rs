@@ -95,31 +95,13 @@ impl Answer {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parameters {
-            max_connections,
-            max_worker_processes,
-            max_wal_senders,
-            ..
-        } = self.parameters;
-        let Parameters {
-            max_prepared_transactions,
-            max_locks_per_transaction,
-            ..
-        } = self.parameters;
-        write!(
-            f,
-            "role={} instance={:016x} node={}",
-            self.role.as_str(),
-            self.instance,
-            self.node_name
-        )?;
+        let Parameters { max_connections, max_worker_processes, max_wal_senders, .. } = self.parameters;
+        let Parameters { max_prepared_transactions, max_locks_per_transaction, .. } = self.parameters;
+        write!(f, "role={} instance={:016x} node={}", self.role.as_str(), self.instance, self.node_name)?;
         write!(f, " enabled={}", on_off(self.enabled))?;
         write!(f, " keepalive_time_us={}", self.keepalive_time.as_micros())?;
         write!(f, " keepalive_count={}", self.keepalive_count)?;
-        write!(
-            f,
-            " parameters={max_connections},{max_worker_processes},{max_wal_senders},"
-        )?;
+        write!(f, " parameters={max_connections},{max_worker_processes},{max_wal_senders},")?;
         write!(f, "{max_prepared_transactions},{max_locks_per_transaction}")?;
         write!(f, " streaming={}", on_off(self.streaming))?;
         write!(f, " sees={}", self.sight.state.as_str())?;
@@ -136,10 +118,7 @@ impl Report {
     /// # Errors
     /// The key that is missing or unreadable, of those that every version writes.
     pub fn parse(text: &str) -> Result<Report, ReportError> {
-        let value = |key: &str| {
-            text.split(' ')
-                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-        };
+        let value = |key: &str| text.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         let number = |key: &str| value(key).and_then(|digits| digits.parse::<u64>().ok());
         let role = match value("role") {
             Some("primary") => Role::Primary,
@@ -154,15 +133,11 @@ impl Report {
             node_name: node_name.ok_or(ReportError::Key("node"))?.to_string(),
             enabled: value("enabled") != Some("off"),
             keepalive_time: Duration::from_micros(number("keepalive_time_us").unwrap_or(0)),
-            keepalive_count: number("keepalive_count")
-                .and_then(|count| count.try_into().ok())
-                .unwrap_or(0),
+            keepalive_count: number("keepalive_count").and_then(|count| count.try_into().ok()).unwrap_or(0),
             parameters: value("parameters").map(parse_parameters).unwrap_or_default(),
             streaming: value("streaming") == Some("on"),
             sight: Sight {
-                state: value("sees")
-                    .and_then(PartnerState::parse)
-                    .unwrap_or(PartnerState::Unknown),
+                state: value("sees").and_then(PartnerState::parse).unwrap_or(PartnerState::Unknown),
                 sqlstate: value("refused_with").unwrap_or_default().to_string(),
             },
         })
@@ -206,10 +181,7 @@ mod tests {
                 max_locks_per_transaction: 64,
             },
             streaming: true,
-            sight: Sight {
-                state: PartnerState::Unhelpful,
-                sqlstate: "28000".into(),
-            },
+            sight: Sight { state: PartnerState::Unhelpful, sqlstate: "28000".into() },
         };
         assert_eq!(Report::parse(&report.to_string()), Ok(report));
     }
@@ -222,10 +194,7 @@ mod tests {
         assert_eq!(report.keepalive_count, 0);
         assert_eq!(report.sight.state, PartnerState::Unknown);
         assert_eq!(Report::parse("instance=1 node=db01"), Err(ReportError::Key("role")));
-        assert_eq!(
-            Report::parse("role=primary node=db01"),
-            Err(ReportError::Key("instance"))
-        );
+        assert_eq!(Report::parse("role=primary node=db01"), Err(ReportError::Key("instance")));
         assert_eq!(Report::parse("role=primary instance=1"), Err(ReportError::Key("node")));
     }
 }

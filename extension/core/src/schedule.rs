@@ -80,8 +80,7 @@ impl Schedule {
 
     /// Keepalives that went without an answer in a row, probes of a host that refuses connections among them.
     pub(crate) fn missed(&self) -> u32 {
-        self.missed
-            .max(self.probing.as_ref().map_or(0, |probing| probing.refused))
+        self.missed.max(self.probing.as_ref().map_or(0, |probing| probing.refused))
     }
 
     /// Attempts of this silence that our own stall made void.
@@ -150,10 +149,8 @@ impl Schedule {
 
     /// The next instant at which something is due.
     pub(crate) fn next_deadline(&self, settings: &Settings) -> Moment {
-        let regular = self
-            .outstanding
-            .as_ref()
-            .map_or_else(|| self.send_at(settings), |outstanding| outstanding.give_up);
+        let regular =
+            self.outstanding.as_ref().map_or_else(|| self.send_at(settings), |outstanding| outstanding.give_up);
         let probe = self.probing.as_ref().and_then(|probing| probing.next);
         earliest([Some(regular), probe]).unwrap_or(regular)
     }
@@ -230,11 +227,7 @@ impl Schedule {
 
     fn send(&mut self, now: Moment, settings: &Settings, fresh: bool) -> Due {
         let give_up = self.silent_since + settings.keepalive_time.saturating_mul(self.attempt);
-        self.outstanding = Some(Outstanding {
-            sent: now,
-            give_up,
-            stalled: false,
-        });
+        self.outstanding = Some(Outstanding { sent: now, give_up, stalled: false });
         Due::Send { fresh }
     }
 

@@ -77,16 +77,9 @@ impl PartnerState {
 
     /// The state that [`PartnerState::as_str`] wrote.
     pub fn parse(text: &str) -> Option<PartnerState> {
-        [
-            Self::Unknown,
-            Self::Alive,
-            Self::Unhelpful,
-            Self::NotAsked,
-            Self::Missed,
-            Self::Lost,
-        ]
-        .into_iter()
-        .find(|state| state.as_str() == text)
+        [Self::Unknown, Self::Alive, Self::Unhelpful, Self::NotAsked, Self::Missed, Self::Lost]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 

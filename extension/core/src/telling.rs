@@ -34,10 +34,7 @@ impl Node {
             keepalive_count: settings.map_or(0, |settings| settings.keepalive_count),
             parameters: self.parameters,
             streaming: self.seen.as_ref().is_some_and(|seen| seen.observation.streaming),
-            sight: Sight {
-                state: self.partner_state(),
-                sqlstate: self.partner.refused_with.clone(),
-            },
+            sight: Sight { state: self.partner_state(), sqlstate: self.partner.refused_with.clone() },
         }
     }
 
@@ -66,13 +63,7 @@ impl Node {
     }
 
     pub(crate) fn role(&self) -> Option<Role> {
-        self.seen.as_ref().map(|seen| {
-            if seen.observation.in_recovery {
-                Role::Standby
-            } else {
-                Role::Primary
-            }
-        })
+        self.seen.as_ref().map(|seen| if seen.observation.in_recovery { Role::Standby } else { Role::Primary })
     }
 
     pub(crate) fn partner_state(&self) -> PartnerState {
@@ -159,12 +150,7 @@ impl Node {
 
     /// What the partner is, seen from what we are.
     fn describe(&self, answer: &Answer) -> String {
-        let Report {
-            role,
-            node_name,
-            streaming,
-            ..
-        } = &answer.report;
+        let Report { role, node_name, streaming, .. } = &answer.report;
         match (self.role(), role) {
             (Some(Role::Primary), Role::Primary) if answer.report.instance == self.instance => {
                 NotArmed::PartnerIsOurself.to_string()
@@ -209,12 +195,8 @@ impl Node {
         self.told.partner_role = role;
         let missed = self.schedule.as_ref().map_or(0, Schedule::missed);
         let proven = self.schedule.as_ref().is_some_and(Schedule::is_proven_dead);
-        let mut notice = Notice {
-            level: Level::Log,
-            message: String::new(),
-            detail: String::new(),
-            hint: String::new(),
-        };
+        let mut notice =
+            Notice { level: Level::Log, message: String::new(), detail: String::new(), hint: String::new() };
         let last_error = match self.partner.last_error.as_str() {
             "" => String::new(),
             error => format!("Last error: {error}."),
@@ -292,10 +274,5 @@ impl Node {
 
 /// An action that writes one line to the log.
 pub(crate) fn log(level: Level, message: String) -> Action {
-    Action::Log(Notice {
-        level,
-        message,
-        detail: String::new(),
-        hint: String::new(),
-    })
+    Action::Log(Notice { level, message, detail: String::new(), hint: String::new() })
 }

@@ -60,13 +60,9 @@ fn check(time: u64, count: u32, death: Death, answer_after: u64, dies_at: u64) {
             Some(at) if now > at && refuses => {
                 asked = None;
                 let message = "Connection refused".to_owned();
-                actions.extend(node.step(
-                    ms(now),
-                    Event::KeepaliveEnded(Reply::Transport {
-                        stage: Stage::Connecting,
-                        message,
-                    }),
-                ));
+                actions.extend(
+                    node.step(ms(now), Event::KeepaliveEnded(Reply::Transport { stage: Stage::Connecting, message })),
+                );
             }
             _ => {}
         }
@@ -82,14 +78,8 @@ fn check(time: u64, count: u32, death: Death, answer_after: u64, dies_at: u64) {
         if node.status().partner_state == PartnerState::Lost {
             let silence = now - last_answer.unwrap();
             // The window begins when the answered keepalive was sent, and the worker of this test wakes once a millisecond.
-            assert!(
-                silence + answer_after <= time * u64::from(count) + 1,
-                "{case}: lost after {silence} ms"
-            );
-            assert!(
-                silence >= time * u64::from(count - 1),
-                "{case}: lost after {silence} ms"
-            );
+            assert!(silence + answer_after <= time * u64::from(count) + 1, "{case}: lost after {silence} ms");
+            assert!(silence >= time * u64::from(count - 1), "{case}: lost after {silence} ms");
             return;
         }
         assert!(now < 100_000, "{case}: never lost");
@@ -138,10 +128,7 @@ fn answer() -> Answer {
             keepalive_count: 0,
             parameters: Parameters::default(),
             streaming: true,
-            sight: Sight {
-                state: PartnerState::Alive,
-                sqlstate: String::new(),
-            },
+            sight: Sight { state: PartnerState::Alive, sqlstate: String::new() },
         },
     }
 }

@@ -56,12 +56,7 @@ fn compare(path: &Path, wanted: &str, got: &str) {
     for (number, (wanted, got)) in wanted.lines().zip(got.lines()).enumerate() {
         assert_eq!(wanted, got, "{}:{}", path.display(), number + 1);
     }
-    assert_eq!(
-        wanted.lines().count(),
-        got.lines().count(),
-        "{}: its end",
-        path.display()
-    );
+    assert_eq!(wanted.lines().count(), got.lines().count(), "{}: its end", path.display());
 }
 
 struct Play {
@@ -128,11 +123,7 @@ impl Play {
 
     fn feed(&mut self, at: Moment, event: Event, timed: bool) {
         for action in self.node.step(at, event) {
-            let time = if timed {
-                format!("{:.3} ", seconds(at))
-            } else {
-                String::new()
-            };
+            let time = if timed { format!("{:.3} ", seconds(at)) } else { String::new() };
             writeln!(self.text, "    {time}{}", describe(&action)).unwrap();
         }
     }
@@ -246,22 +237,10 @@ fn reply<'a>(words: &mut impl Iterator<Item = &'a str>) -> Reply {
     let mut rest = || words.by_ref().collect::<Vec<_>>().join(" ");
     match kind {
         "answer" => Reply::Complete(answer(words)),
-        "error" => Reply::ServerError {
-            sqlstate: SqlState::new(words.next().unwrap()),
-            message: rest_of(words),
-        },
-        "connecting" => Reply::Transport {
-            stage: Stage::Connecting,
-            message: rest(),
-        },
-        "startup" => Reply::Transport {
-            stage: Stage::Startup,
-            message: rest(),
-        },
-        "asking" => Reply::Transport {
-            stage: Stage::Asking,
-            message: rest(),
-        },
+        "error" => Reply::ServerError { sqlstate: SqlState::new(words.next().unwrap()), message: rest_of(words) },
+        "connecting" => Reply::Transport { stage: Stage::Connecting, message: rest() },
+        "startup" => Reply::Transport { stage: Stage::Startup, message: rest() },
+        "asking" => Reply::Transport { stage: Stage::Asking, message: rest() },
         "unreadable" => Reply::Unreadable(rest()),
         "name-not-resolved" => Reply::NameNotResolved(rest()),
         other => panic!("reply: {other}"),
@@ -287,10 +266,7 @@ fn answer<'a>(words: &mut impl Iterator<Item = &'a str>) -> Answer {
             keepalive_count: 3,
             parameters: parameters(),
             streaming: false,
-            sight: Sight {
-                state: PartnerState::Alive,
-                sqlstate: String::new(),
-            },
+            sight: Sight { state: PartnerState::Alive, sqlstate: String::new() },
         },
     };
     for word in words {
@@ -320,13 +296,9 @@ fn describe(action: &Action) -> String {
         Action::TellRecorder(story) => format!(
             "tell recorder: from timeline {}, last answer {}, detected {:.3}, promoted {}, {} missed, {} void",
             story.from_timeline,
-            story
-                .last_answer
-                .map_or("never".to_owned(), |at| format!("{:.3}", seconds(at))),
+            story.last_answer.map_or("never".to_owned(), |at| format!("{:.3}", seconds(at))),
             seconds(story.detected),
-            story
-                .promoted
-                .map_or("not yet".to_owned(), |at| format!("{:.3}", seconds(at))),
+            story.promoted.map_or("not yet".to_owned(), |at| format!("{:.3}", seconds(at))),
             story.keepalives_missed,
             story.attempts_void,
         ),

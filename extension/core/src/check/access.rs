@@ -43,11 +43,9 @@ pub(super) fn partner(facts: &Facts) -> Finding {
             format!("its server lives and does not tell{why}"),
             "See the rows \"pg_hba.conf on the partner\" and \"replication privilege\"; pg_keeper must be loaded there too.",
         ),
-        PartnerState::Missed => Finding::warning(
-            NAME,
-            format!("it missed the last keepalive{why}"),
-            "Look again in a moment.",
-        ),
+        PartnerState::Missed => {
+            Finding::warning(NAME, format!("it missed the last keepalive{why}"), "Look again in a moment.")
+        }
         PartnerState::Lost => Finding::error(
             NAME,
             format!("it is lost{why}"),
@@ -84,16 +82,12 @@ fn answering(facts: &Facts, name: &'static str) -> Finding {
         ),
         (Role::Standby, Role::Primary) if !partner.armed => Finding::warning(
             name,
-            format!(
-                "{} answers, and this standby would not promote itself: {}",
-                report.node_name, partner.reason
-            ),
+            format!("{} answers, and this standby would not promote itself: {}", report.node_name, partner.reason),
             "Do what that sentence says; SELECT armed, reason FROM pg_keeper.status shows when it is done.",
         ),
-        (Role::Primary, Role::Standby) | (Role::Standby, Role::Primary) => Finding::ok(
-            name,
-            format!("{} answers and is a {}", report.node_name, report.role.as_str()),
-        ),
+        (Role::Primary, Role::Standby) | (Role::Standby, Role::Primary) => {
+            Finding::ok(name, format!("{} answers and is a {}", report.node_name, report.role.as_str()))
+        }
     }
 }
 
@@ -117,7 +111,8 @@ pub(super) fn hba_here(facts: &Facts) -> Finding {
         NAME,
         detail,
         format!(
-            "Add to pg_hba.conf here, with the user of the partner's pg_keeper.partner_conninfo: {line} Then: SELECT pg_reload_conf();"
+            "Add this line to pg_hba.conf here, with the user of the partner's pg_keeper.partner_conninfo, and reload it with SELECT \
+             pg_reload_conf(): {line}"
         ),
     )
 }
@@ -137,11 +132,7 @@ pub(super) fn hba_there(facts: &Facts) -> Finding {
     let user = &partner.user;
     let detail = format!("the partner refuses our keepalives: {error}");
     let hint = if no_password || partner.refused_with == "28P01" {
-        let host = if partner.address.is_empty() {
-            "localhost"
-        } else {
-            &partner.address
-        };
+        let host = if partner.address.is_empty() { "localhost" } else { &partner.address };
         format!(
             "Put the password of {user} into a file of mode 0600 that belongs to the server's user, one line {host}:*:*:{user}:PASSWORD, and \
              add passfile=FILE to pg_keeper.partner_conninfo."
@@ -152,7 +143,7 @@ pub(super) fn hba_there(facts: &Facts) -> Finding {
         let host = quoted_after(error, "host").unwrap_or("ADDRESS-OF-THIS-SERVER");
         let line = hba_line(user, if host == "[local]" { "" } else { host });
         format!(
-            "Add to pg_hba.conf on the partner, above any line that rejects: {line} Then, there: SELECT pg_reload_conf();"
+            "Add this line to pg_hba.conf on the partner, above any that rejects, and reload it there with SELECT pg_reload_conf(): {line}"
         )
     } else {
         format!(
@@ -187,9 +178,7 @@ pub(super) fn replication_privilege(facts: &Facts) -> Finding {
 
 /// The line of pg_hba.conf that lets `user` in from `host`.
 fn hba_line(user: &str, host: &str) -> String {
-    let plain = user
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let plain = user.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     let user = if plain { user.to_string() } else { format!("\"{user}\"") };
     let is_v4 = host.split('.').count() == 4 && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let mask = match host {

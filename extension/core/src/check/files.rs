@@ -24,17 +24,11 @@ pub(super) fn configuration_files(facts: &Facts) -> Finding {
     if !files.pending_restart.is_empty() {
         return Finding::warning(
             NAME,
-            format!(
-                "these settings wait for a restart: {}",
-                files.pending_restart.join(", ")
-            ),
+            format!("these settings wait for a restart: {}", files.pending_restart.join(", ")),
             "Restart the server when it suits you: pg_ctl restart, or systemctl restart.",
         );
     }
-    Finding::ok(
-        NAME,
-        "they can be read, and every setting of pg_keeper in them is known",
-    )
+    Finding::ok(NAME, "they can be read, and every setting of pg_keeper in them is known")
 }
 
 pub(super) fn settings(facts: &Facts) -> Finding {
@@ -72,11 +66,7 @@ pub(super) fn settings(facts: &Facts) -> Finding {
         );
     }
     if !own.old_spellings.is_empty() {
-        let old: Vec<_> = own
-            .old_spellings
-            .iter()
-            .map(|(old, right)| format!("{old} is now {right}"))
-            .collect();
+        let old: Vec<_> = own.old_spellings.iter().map(|(old, right)| format!("{old} is now {right}")).collect();
         return Finding::warning(
             NAME,
             format!("old spellings: {}", old.join("; ")),

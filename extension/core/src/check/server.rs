@@ -45,11 +45,7 @@ pub(super) fn wal_level(facts: &Facts) -> Finding {
     const NAME: &str = "wal_level";
     match facts.server.wal_level.as_str() {
         level @ ("replica" | "logical") => Finding::ok(NAME, level),
-        level => Finding::error(
-            NAME,
-            format!("{level} does not allow a standby"),
-            set_and_restart(NAME, "replica"),
-        ),
+        level => Finding::error(NAME, format!("{level} does not allow a standby"), set_and_restart(NAME, "replica")),
     }
 }
 
@@ -98,11 +94,7 @@ pub(super) fn hot_standby(facts: &Facts) -> Finding {
     if facts.server.hot_standby {
         return Finding::ok(NAME, "on");
     }
-    Finding::error(
-        NAME,
-        "off: the keeper never starts on a standby",
-        set_and_restart(NAME, "on"),
-    )
+    Finding::error(NAME, "off: the keeper never starts on a standby", set_and_restart(NAME, "on"))
 }
 
 pub(super) fn synchronous_standby_names(facts: &Facts) -> Finding {
@@ -147,11 +139,7 @@ pub(super) fn keepalive_settings(facts: &Facts) -> Finding {
     let (time, count) = (own.keepalive_time, own.keepalive_count);
     let detail = format!("keepalive_time {time:?}, keepalive_count {count}");
     let Some(report) = &facts.partner.report else {
-        return Finding::warning(
-            NAME,
-            format!("{detail}; the partner's are not known"),
-            "See the row \"partner\".",
-        );
+        return Finding::warning(NAME, format!("{detail}; the partner's are not known"), "See the row \"partner\".");
     };
     let (their_time, their_count) = (report.keepalive_time, report.keepalive_count);
     let told = !their_time.is_zero() && their_count != 0;
@@ -234,10 +222,6 @@ pub(super) fn wal_keep_size(facts: &Facts) -> Finding {
             "ALTER SYSTEM SET wal_keep_size = '1GB'; SELECT pg_reload_conf();",
         );
     }
-    let slot = if server.has_slot {
-        "a replication slot is in use"
-    } else {
-        "no replication slot"
-    };
+    let slot = if server.has_slot { "a replication slot is in use" } else { "no replication slot" };
     Finding::ok(NAME, format!("{megabytes} MB; {slot}"))
 }

@@ -1,0 +1,243 @@
+//! The keeper: the background worker that keepalives the partner and promotes the standby.
+//!
+//! It waits in one place and decides nothing: it turns what happened into events, feeds them to the node, and carries out what the node
+//! asks for. It is connected to no database and depends on no table, so a missing log table cannot stop a failover. Its end is always
+//! exit code 1, which makes the postmaster start it again; its memory is rebuilt from the server and from the partner's next answer.
+
+use crate::command::Running;
+use crate::connection::{Connection, Target};
+use crate::observe::{self, Observer};
+use crate::resolve::Resolver;
+use crate::shared::{self, Published, SharedStory, now};
+use crate::{guc, log};
+use keeper_core::{Action, Command, CommandOutcome, Event, Moment, Node};
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::direct_function_call;
+use pgrx::prelude::*;
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::time::Duration;
+
+/// How often a child process that has no descriptor to wait for is looked at.
+const CHILD_POLL: Duration = Duration::from_millis(10);
+/// The longest sleep: status stays fresh, and a deadline that was missed is not missed for ever.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// The worker's entry, named in its registration.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_keeper_main(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    BackgroundWorker::connect_worker_to_spi(None, None);
+    speak_english();
+    let mut keeper = Keeper::new();
+    loop {
+        keeper.wake();
+        keeper.sleep();
+    }
+}
+
+struct Keeper {
+    node: Node,
+    observer: Observer,
+    connection: Connection,
+    resolver: Resolver,
+    target: Option<Target>,
+    command: Option<(Command, Running)>,
+    events: VecDeque<Event>,
+}
+
+impl Keeper {
+    fn new() -> Self {
+        let mut keeper = Keeper {
+            node: Node::new(shared::instance(), observe::parameters(), shared::evidence()),
+            observer: Observer::default(),
+            connection: Connection::new(),
+            resolver: Resolver::default(),
+            target: None,
+            command: None,
+            events: VecDeque::new(),
+        };
+        keeper.read_settings();
+        keeper
+    }
+
+    /// Everything that one wake brings, in this order: what lies in the socket, what became of a command, new settings, and last the look
+    /// at the server, by which time silence is judged.
+    fn wake(&mut self) {
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: called between two steps, with no lock held and no pointer into settings kept.
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            guc::recheck();
+            self.read_settings();
+        }
+        self.advance();
+        self.poll_command();
+        self.drain();
+        let observation = self.observer.look();
+        self.events.push_back(Event::Observed(observation));
+        self.drain();
+        self.publish();
+    }
+
+    fn advance(&mut self) {
+        let Some(target) = &self.target else { return };
+        while let Some(event) = self.connection.advance(target, &mut self.resolver, now()) {
+            self.events.push_back(event);
+        }
+    }
+
+    fn poll_command(&mut self) {
+        let Some((command, running)) = &mut self.command else { return };
+        if let Some(outcome) = running.poll(now()) {
+            self.events.push_back(Event::CommandEnded(*command, outcome));
+            self.command = None;
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            for action in self.node.step(now(), event) {
+                if let Some(failure) = self.run(action) {
+                    self.events.push_back(failure);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Carries out one action. What comes back is its failure, which ends the list that it stood in.
+    fn run(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::SendKeepalive => {
+                if let Some(target) = &self.target {
+                    // Half of an attempt's time for a name, so that a slow name server shows as one and not as a silent partner.
+                    let patience = guc::keepalives().0 / 4;
+                    self.connection.ask(target, &mut self.resolver, now(), patience);
+                }
+            }
+            Action::CloseConnection => self.connection.close(),
+            Action::RunCommand(command) => return self.run_command(command),
+            Action::TellRecorder(story) => {
+                shared::tell_story(SharedStory::new(&story, guc::after_command().is_some()));
+            }
+            Action::Promote => return run_promote().err().map(Event::PromotionRefused),
+            Action::TellCommandOutcome(outcome) => shared::tell_outcome(&outcome),
+            Action::Log(notice) => log::write(&notice),
+        }
+        None
+    }
+
+    fn run_command(&mut self, command: Command) -> Option<Event> {
+        let text = match command {
+            Command::Before => guc::before_command(),
+            Command::After => guc::after_command(),
+        };
+        let status = self.node.status();
+        let environment = [
+            ("PG_KEEPER_NODE_NAME", guc::node_name()),
+            ("PG_KEEPER_PARTNER_NAME", status.partner),
+            ("PG_KEEPER_TIMELINE", status.timeline.to_string()),
+            ("PG_KEEPER_LSN", status.lsn.to_string()),
+            ("PG_KEEPER_PARTNER_TIMELINE", status.partner_timeline.to_string()),
+            ("PG_KEEPER_PARTNER_LSN", status.partner_lsn.to_string()),
+            ("PG_KEEPER_LAST_ERROR", status.last_error),
+        ];
+        let started = text.ok_or_else(|| "it is not set any more".to_owned()).and_then(|text| {
+            Running::start(&text.to_string_lossy(), &environment, guc::command_timeout(), now())
+                .map_err(|error| error.to_string())
+        });
+        match started {
+            Ok(running) => {
+                self.command = Some((command, running));
+                None
+            }
+            Err(error) => Some(Event::CommandEnded(command, CommandOutcome::NotStarted(error))),
+        }
+    }
+
+    fn read_settings(&mut self) {
+        let settings = guc::settings();
+        self.target = guc::partner_conninfo().and_then(|conninfo| Target::parse(&conninfo).ok());
+        self.events.push_back(Event::SettingsRead(settings));
+    }
+
+    fn publish(&self) {
+        let report = self.node.report(&guc::node_name());
+        shared::publish(&Published::new(&self.node.status(), &report), self.node.evidence().as_ref());
+    }
+
+    /// The one wait.
+    fn sleep(&mut self) {
+        let timeout = self.timeout(now());
+        let (socket, interest) = self.connection.interest().unwrap_or((-1, 0));
+        let flags = pg_sys::WL_LATCH_SET.cast_signed()
+            | pg_sys::WL_TIMEOUT.cast_signed()
+            | pg_sys::WL_POSTMASTER_DEATH.cast_signed()
+            | interest;
+        // SAFETY: MyLatch is this process' own; the socket belongs to the connection, which lives as long as this call.
+        let woke = unsafe {
+            let woke = pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, flags, socket, timeout, pg_sys::PG_WAIT_EXTENSION);
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+            woke
+        };
+        pgrx::check_for_interrupts!();
+        if BackgroundWorker::sigterm_received() || woke & pg_sys::WL_POSTMASTER_DEATH.cast_signed() != 0 {
+            // What still runs on an administrator's behalf ends with the keeper: proc_exit runs no destructors.
+            self.command = None;
+            self.connection.close();
+            // Code 0 would end the keeper for good.
+            // SAFETY: ends the process by the server's own way out; no Rust value needs its destructor before that.
+            unsafe { pg_sys::proc_exit(1) }
+        }
+    }
+
+    /// Milliseconds to sleep, rounded up: waking a little late is harmless, spinning before a deadline is not.
+    fn timeout(&self, now: Moment) -> i64 {
+        let mut span =
+            self.node.next_deadline(now).map_or(LONGEST_SLEEP, |deadline| deadline.since(now)).min(LONGEST_SLEEP);
+        if self.command.is_some() || self.connection.needs_polling() {
+            span = span.min(CHILD_POLL);
+        }
+        i64::try_from(span.as_micros().div_ceil(1000)).unwrap_or(1000)
+    }
+}
+
+/// Asks the server to promote. An ERROR (the signal file cannot be written) becomes an event: a keeper that died of it would have
+/// forgotten the primary it heard, and never promote.
+fn run_promote() -> Result<(), String> {
+    PgTryBuilder::new(|| {
+        // SAFETY: pg_promote(wait => false, wait_seconds => 1) takes these two arguments, touches no table and needs no transaction.
+        let promoted: Option<bool> =
+            unsafe { direct_function_call(pg_sys::pg_promote, &[false.into_datum(), 1_i32.into_datum()]) };
+        match promoted {
+            Some(true) => Ok(()),
+            Some(false) | None => Err("the postmaster could not be signalled".to_owned()),
+        }
+    })
+    .catch_others(|caught| Err(describe(caught)))
+    .execute()
+}
+
+fn describe(caught: pg_sys::panic::CaughtError) -> String {
+    use pg_sys::panic::CaughtError;
+    match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.message().to_owned(),
+        CaughtError::RustPanic { ereport, .. } => ereport.message().to_owned(),
+    }
+}
+
+/// Texts of libpq and of the C library are told apart by their words, so this process has them in English. What the log says of the
+/// keeper's own is English in any case.
+fn speak_english() {
+    let (name, value) = (CString::from(c"lc_messages"), CString::from(c"C"));
+    // SAFETY: both are terminated texts; an own session's value outlasts reloads.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+        );
+    }
+}

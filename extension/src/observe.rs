@@ -1,0 +1,113 @@
+//! The one look at the server that a wake of the keeper takes.
+
+use crate::shared;
+use keeper_core::{History, Lsn, Observation, Parameters, SystemIdentifier, Timeline};
+use pgrx::prelude::*;
+use std::path::Path;
+
+/// Looks at the server. History files do not change once written, so the last one read is kept.
+#[derive(Default)]
+pub(crate) struct Observer {
+    history: Option<History>,
+}
+
+impl Observer {
+    /// One snapshot of the server; nothing in it is asked for again until the next wake.
+    pub(crate) fn look(&mut self) -> Observation {
+        // SAFETY: reads shared memory that exists in every process attached to it.
+        let (in_recovery, system_identifier) = unsafe { (pg_sys::RecoveryInProgress(), pg_sys::GetSystemIdentifier()) };
+        let position = if in_recovery { standby_position() } else { primary_position() };
+        Observation {
+            in_recovery,
+            standby_signal: Path::new("standby.signal").exists(),
+            system_identifier: SystemIdentifier(system_identifier),
+            timeline: position.timeline,
+            history: self.history_of(position.timeline),
+            received: position.received,
+            replayed: position.replayed,
+            streaming: in_recovery && is_streaming(),
+            recorded: Some(shared::recorded()).filter(|&timeline| timeline != 0).map(Timeline),
+        }
+    }
+
+    fn history_of(&mut self, timeline: Timeline) -> Option<History> {
+        if self.history.as_ref().is_none_or(|history| history.timeline() != timeline) {
+            self.history = read_history(timeline);
+        }
+        self.history.clone()
+    }
+}
+
+/// The history of a timeline of this server, `None` when its file is missing or unreadable. The working directory of every server
+/// process is the data directory.
+pub(crate) fn read_history(timeline: Timeline) -> Option<History> {
+    if timeline.0 <= 1 {
+        return Some(History::of_first(timeline));
+    }
+    let text = std::fs::read_to_string(format!("pg_wal/{:08X}.history", timeline.0)).ok()?;
+    History::parse(timeline, &text).ok()
+}
+
+/// Settings of this server that a standby must not undercut.
+pub(crate) fn parameters() -> Parameters {
+    let number = |name: &std::ffi::CStr| {
+        // SAFETY: GetConfigOption answers with a terminated text that stays valid until the next call, and it is copied at once.
+        let text = unsafe {
+            let text = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+            if text.is_null() { String::new() } else { std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned() }
+        };
+        text.parse().unwrap_or(0)
+    };
+    Parameters {
+        max_connections: number(c"max_connections"),
+        max_worker_processes: number(c"max_worker_processes"),
+        max_wal_senders: number(c"max_wal_senders"),
+        max_prepared_transactions: number(c"max_prepared_transactions"),
+        max_locks_per_transaction: number(c"max_locks_per_transaction"),
+    }
+}
+
+/// The timeline that this server, out of recovery, writes.
+pub(crate) fn primary_timeline() -> Timeline {
+    primary_position().timeline
+}
+
+struct Position {
+    timeline: Timeline,
+    received: Lsn,
+    replayed: Lsn,
+}
+
+#[cfg(any(feature = "pg13", feature = "pg14"))]
+fn primary_position() -> Position {
+    // SAFETY: the server is out of recovery, which RecoveryInProgress has just found and so set ThisTimeLineID in this process.
+    let (flushed, timeline) = unsafe { (pg_sys::GetFlushRecPtr(), pg_sys::ThisTimeLineID) };
+    Position { timeline: Timeline(timeline), received: Lsn(flushed), replayed: Lsn(flushed) }
+}
+
+#[cfg(not(any(feature = "pg13", feature = "pg14")))]
+fn primary_position() -> Position {
+    let mut timeline = 0;
+    // SAFETY: the server is out of recovery, and the pointer is to a local of the right type.
+    let flushed = unsafe { pg_sys::GetFlushRecPtr(&raw mut timeline) };
+    Position { timeline: Timeline(timeline), received: Lsn(flushed), replayed: Lsn(flushed) }
+}
+
+fn standby_position() -> Position {
+    let (mut received_timeline, mut replayed_timeline) = (0, 0);
+    // SAFETY: both read shared memory under its spinlock; the pointers are to locals of the right type.
+    let (received, replayed) = unsafe {
+        let received = pg_sys::GetWalRcvFlushRecPtr(std::ptr::null_mut(), &raw mut received_timeline);
+        (received, pg_sys::GetXLogReplayRecPtr(&raw mut replayed_timeline))
+    };
+    let timeline = received_timeline.max(replayed_timeline);
+    Position { timeline: Timeline(timeline), received: Lsn(received), replayed: Lsn(replayed) }
+}
+
+fn is_streaming() -> bool {
+    // SAFETY: WalRcv points into shared memory from the start of the process; the state is one word, written whole.
+    unsafe {
+        !pg_sys::WalRcv.is_null()
+            && (&raw const (*pg_sys::WalRcv).walRcvState).read_volatile() == pg_sys::WalRcvState::WALRCV_STREAMING
+    }
+}
