@@ -1,0 +1,71 @@
+# Everything that people and continuous integration run. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Debian 12 ships PostgreSQL 15, Debian 13 ships 17; on other systems name yours: make PG_MAJOR=16 PG_CONFIG=/path/to/pg_config
+DEBIAN := $(shell sed -n 's/^VERSION_ID="\(.*\)"/\1/p' /etc/os-release)
+PG_MAJOR ?= $(if $(filter 13,$(DEBIAN)),17,15)
+PG_CONFIG ?= /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_config
+PGRX := $(shell sed -n 's/^pgrx = "=\(.*\)"/\1/p' Cargo.toml)
+FEATURES := --no-default-features --features pg_keeper/pg$(PG_MAJOR)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev clang libclang-dev pkg-config iproute2 nftables
+
+export PG_CONFIG
+
+.PHONY: help deps verify fix build install test demo bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## installs what is missing: Debian packages, cargo-pgrx
+	@missing=$$(for package in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing Debian packages:" $$missing; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  $(SUDO) apt-get update -qq; \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	@if [ "$$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $(PGRX)" ]; then \
+	  echo "installing cargo-pgrx $(PGRX), which takes some minutes"; \
+	  cargo install --quiet --locked cargo-pgrx --version $(PGRX); \
+	fi
+	@if ! grep -qs 'pg$(PG_MAJOR) *= *"$(PG_CONFIG)"' $${PGRX_HOME:-$$HOME/.pgrx}/config.toml; then \
+	  echo "telling cargo-pgrx about $(PG_CONFIG)"; \
+	  cargo pgrx init --pg$(PG_MAJOR) $(PG_CONFIG) >/dev/null 2>&1; \
+	fi
+
+verify: deps ## format, lints and documentation, without changing a file
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets $(FEATURES) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items $(FEATURES)
+
+fix: deps ## format, and what the lints can mend by themselves
+	cargo fmt --all
+	cargo clippy --quiet --workspace --all-targets $(FEATURES) --fix --allow-dirty --allow-staged
+
+build: deps ## the extension and the watcher, for production
+	cargo build --release --workspace $(FEATURES)
+
+install: deps ## the extension into this machine's PostgreSQL
+	@echo "installing pg_keeper into PostgreSQL $(PG_MAJOR)"
+	@cd extension && cargo pgrx install $(if $(SUDO),--sudo) $(INSTALL_FLAGS) --pg-config $(PG_CONFIG) --no-default-features --features pg$(PG_MAJOR) >/dev/null
+
+test: deps ## all tests, on real servers
+	@$(MAKE) --no-print-directory install
+	cargo build --quiet -p pg-keeper-watcher -p keeper-tests
+	cargo test --workspace $(FEATURES) --no-fail-fast
+
+demo: deps ## a failover that you can watch; FAULT=kill, postmaster or freeze; FAST=1
+	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
+	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
+	@cargo run --quiet --release -p keeper-tests --bin demo
+
+bench: deps ## how long each stage of a failover takes, and what the extension costs; N=10
+	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
+	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
+	@cargo run --quiet --release -p keeper-tests --bin bench
+
+clean: ## everything that was built here
+	cargo clean
