@@ -1,0 +1,273 @@
+//! From the text of a configuration file to [`Config`].
+
+use std::time::Duration;
+
+use super::reader::{Field, Section};
+use super::{Config, ConfigError, Connection, NodeConfig, Restart, RestartHow, Signal, Target, Template, Verify};
+use crate::conninfo::{Conninfo, SslMode};
+use crate::pace::Intervals;
+use crate::units::{Address, parse_limit};
+use crate::yaml;
+
+pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
+    let document = yaml::parse(text).map_err(|error| ConfigError { line: Some(error.line), message: error.reason })?;
+    let root = document.root.as_ref().ok_or_else(|| ConfigError {
+        line: None,
+        message: "the file is empty; nodes and targets are required".to_owned(),
+    })?;
+    let mut top = Section::new("", root)?;
+    let (defaults, connection) = match top.take("connection") {
+        Some(field) => connection(field.section()?)?,
+        None => (Defaults::default(), Connection { timeout: TIMEOUT }),
+    };
+    let polling = match top.take("polling") {
+        Some(field) => polling(field.section()?)?,
+        None => POLLING,
+    };
+    let nodes = nodes(&top.require("nodes", "two nodes, each with conninfo")?, &defaults)?;
+    let targets = targets(&top.require("targets", "a list with file, set and restart")?)?;
+    top.finish(&["nodes", "connection", "polling", "targets"])?;
+    Ok(Config { nodes, connection, polling, targets })
+}
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+const POLLING: Intervals = Intervals { calm: Duration::from_secs(1), outage: Duration::from_millis(50) };
+/// Asking more often than this would load a server without being of use to anybody.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What a node's conninfo does not say for itself.
+#[derive(Default)]
+struct Defaults {
+    passfile: Option<String>,
+    sslmode: Option<SslMode>,
+    sslrootcert: Option<String>,
+}
+
+fn connection(mut section: Section<'_>) -> Result<(Defaults, Connection), ConfigError> {
+    let text = |field: Option<Field<'_>>| field.map(|field| field.text().map(str::to_owned)).transpose();
+    let defaults = Defaults {
+        passfile: text(section.take("passfile"))?,
+        sslmode: section.take("sslmode").map(|field| field.read(str::parse)).transpose()?,
+        sslrootcert: text(section.take("sslrootcert"))?,
+    };
+    let timeout = section.positive_duration("timeout", TIMEOUT)?;
+    section.finish(&["passfile", "sslmode", "sslrootcert", "timeout"])?;
+    Ok((defaults, Connection { timeout }))
+}
+
+fn polling(mut section: Section<'_>) -> Result<Intervals, ConfigError> {
+    let mut interval = |key: &str, default| match section.take(key) {
+        None => Ok(default),
+        Some(field) => match field.duration()? {
+            short if short < SHORTEST_INTERVAL => Err(field.error("is shorter than 10ms, the shortest".to_owned())),
+            duration => Ok(duration),
+        },
+    };
+    let polling = Intervals {
+        calm: interval("interval", POLLING.calm)?,
+        outage: interval("interval_during_outage", POLLING.outage)?,
+    };
+    section.finish(&["interval", "interval_during_outage"])?;
+    Ok(polling)
+}
+
+fn nodes(field: &Field<'_>, defaults: &Defaults) -> Result<[NodeConfig; 2], ConfigError> {
+    let nodes: Vec<NodeConfig> =
+        field.section()?.rest().iter().map(|entry| node(entry, defaults)).collect::<Result<_, _>>()?;
+    let nodes: [NodeConfig; 2] = nodes
+        .try_into()
+        .map_err(|nodes: Vec<_>| field.error(format!("there are exactly two nodes, and here are {}", nodes.len())))?;
+    let [first, second] = &nodes;
+    if first.address.address == second.address.address {
+        return Err(field.error(format!("both nodes have the address {}; give each its own", first.address.address)));
+    }
+    let place = |node: &NodeConfig| (node.conninfo.host.clone(), node.conninfo.hostaddr, node.conninfo.port);
+    if place(first) == place(second) {
+        return Err(field.error("the conninfo of both nodes names the same server; give each its own".to_owned()));
+    }
+    Ok(nodes)
+}
+
+fn node(field: &Field<'_>, defaults: &Defaults) -> Result<NodeConfig, ConfigError> {
+    if field.key.is_empty() || field.key.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(field.error("a node's name is a word without blanks".to_owned()));
+    }
+    let mut section = field.section()?;
+    let conninfo_field = section.require("conninfo", "conninfo: \"host=... dbname=pg_state user=...\"")?;
+    let mut conninfo = conninfo_field.read(Conninfo::parse)?;
+    conninfo.passfile = conninfo.passfile.or_else(|| defaults.passfile.clone());
+    conninfo.sslmode = conninfo.sslmode.or(defaults.sslmode);
+    conninfo.sslrootcert = conninfo.sslrootcert.or_else(|| defaults.sslrootcert.clone());
+    tls(&conninfo).map_err(|message| conninfo_field.error(message))?;
+    let address = match section.take("address") {
+        Some(address) => address.read(|text| Address::parse(text, conninfo.port))?,
+        None => default_address(&conninfo).ok_or_else(|| {
+            field.error("address is missing; write what applications are told, like \"db01:5432\"".to_owned())
+        })?,
+    };
+    section.finish(&["conninfo", "address"])?;
+    Ok(NodeConfig { name: field.key.to_owned(), conninfo, address })
+}
+
+fn tls(conninfo: &Conninfo) -> Result<(), String> {
+    match (conninfo.sslmode, &conninfo.sslrootcert) {
+        (Some(SslMode::VerifyCa | SslMode::VerifyFull), None) => Err(
+            "sslrootcert is missing, which verify-ca and verify-full need; name the file with the authority's certificate"
+                .to_owned(),
+        ),
+        (_, Some(file)) if !file.starts_with('/') => {
+            Err(format!("sslrootcert {file:?} is not an absolute path; begin it with /"))
+        }
+        (_, Some(_) | None) => Ok(()),
+    }
+}
+
+fn default_address(conninfo: &Conninfo) -> Option<Address> {
+    match (&conninfo.host, conninfo.hostaddr) {
+        (Some(host), _) if host.starts_with('/') => None,
+        (Some(host), _) => Some(Address::from_parts(host, conninfo.port)),
+        (None, Some(address)) => Some(Address::from_parts(&address.to_string(), conninfo.port)),
+        (None, None) => None,
+    }
+}
+
+fn targets(field: &Field<'_>) -> Result<Vec<Target>, ConfigError> {
+    let mut targets: Vec<Target> = Vec::new();
+    for item in field.items()? {
+        let target = target(&item)?;
+        if targets.iter().any(|other| other.name == target.name) {
+            return Err(item.error(format!("another target is named {} too; give each its own name", target.name)));
+        }
+        if targets.iter().any(|other| other.file == target.file) {
+            return Err(item.error(format!(
+                "{} is the file of another target too; write one target with a command that restarts both",
+                target.file.display()
+            )));
+        }
+        targets.push(target);
+    }
+    if targets.is_empty() {
+        Err(field.error("has no items; write at least one target".to_owned()))
+    } else {
+        Ok(targets)
+    }
+}
+
+fn target(item: &Field<'_>) -> Result<Target, ConfigError> {
+    let mut section = item.section()?;
+    let file = section.require("file", "the YAML file's absolute path")?.absolute_path()?;
+    let name = match section.take("name") {
+        None => file.display().to_string(),
+        Some(field) => field.read(|text| {
+            if text.chars().any(char::is_control) {
+                Err("holds a line end or another control character".to_owned())
+            } else {
+                Ok(text.to_owned())
+            }
+        })?,
+    };
+    let set = set(&section.require("set", "the values to set, like db_master[0].address: \"{address}\"")?)?;
+    let restart = restart(section.require("restart", "systemd_unit, command or signal")?.section()?)?;
+    let verify = section.take("verify").map(|field| verify(field.section()?)).transpose()?;
+    section.finish(&["name", "file", "set", "restart", "verify"])?;
+    Ok(Target { name, file, set, restart, verify })
+}
+
+fn set(field: &Field<'_>) -> Result<Vec<(yaml::Path, Template)>, ConfigError> {
+    let mut set: Vec<(yaml::Path, Template)> = Vec::new();
+    for entry in field.section()?.rest() {
+        let path: yaml::Path = entry.key.parse().map_err(|error: yaml::PathError| entry.error(error.to_string()))?;
+        if set.iter().any(|(other, _)| *other == path) {
+            return Err(entry.error("this value is set twice".to_owned()));
+        }
+        set.push((path, entry.read(Template::parse)?));
+    }
+    if set.is_empty() { Err(field.error("has no keys; write at least one value to set".to_owned())) } else { Ok(set) }
+}
+
+fn restart(mut section: Section<'_>) -> Result<Restart, ConfigError> {
+    let unit = section.take("systemd_unit");
+    let command = section.take("command");
+    let signal = section.take("signal");
+    let how = match (unit, command, signal) {
+        (Some(field), None, None) => RestartHow::SystemdUnit(field.read(unit_name)?),
+        (None, Some(field), None) => RestartHow::Command(argv(&field)?),
+        (None, None, Some(field)) => signal_to(field.section()?)?,
+        (unit, command, signal) => {
+            let count = [&unit, &command, &signal].into_iter().flatten().count();
+            return Err(section
+                .error(format!("restart has exactly one of systemd_unit, command and signal, and here are {count}")));
+        }
+    };
+    // Only what has an effect on a kind of restart is known to it.
+    let known: &[&str] = match how {
+        RestartHow::SystemdUnit(_) => &["systemd_unit", "timeout", "kill_after", "settle", "splay", "limit"],
+        RestartHow::Command(_) => &["command", "timeout", "kill_after", "splay", "limit"],
+        RestartHow::Signal { .. } => &["signal", "splay", "limit"],
+    };
+    let splay = section.duration("splay", Duration::ZERO)?;
+    let limit = section.take("limit").map(|field| field.read(parse_limit)).transpose()?;
+    let (mut timeout, mut kill_after, mut settle) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    if known.contains(&"timeout") {
+        timeout = section.positive_duration("timeout", Duration::from_secs(30))?;
+        kill_after = section.positive_duration("kill_after", Duration::from_secs(10))?;
+    }
+    if known.contains(&"settle") {
+        settle = section.duration("settle", Duration::from_secs(1))?;
+    }
+    section.finish(known)?;
+    Ok(Restart { how, timeout, kill_after, settle, splay, limit })
+}
+
+fn unit_name(text: &str) -> Result<String, String> {
+    let well_formed = text.chars().all(|c| c.is_ascii_alphanumeric() || "@:_.-\\".contains(c));
+    if well_formed && !text.starts_with('-') && text.contains('.') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not the name of a unit; write it like shop.service"))
+    }
+}
+
+fn argv(field: &Field<'_>) -> Result<Vec<String>, ConfigError> {
+    let example = "write the program and its arguments as a list, like [/usr/local/bin/reload, --now]";
+    let items =
+        field.items().map_err(|error| ConfigError { message: format!("{}; {example}", error.message), ..error })?;
+    let argv: Vec<String> =
+        items.iter().map(|item| item.text().map(str::to_owned)).collect::<Result<_, ConfigError>>()?;
+    match argv.first() {
+        Some(program) if program.starts_with('/') => Ok(argv),
+        Some(program) => Err(field.error(format!("{program:?} is not an absolute path; begin it with /"))),
+        None => Err(field.error(format!("is an empty list; {example}"))),
+    }
+}
+
+fn signal_to(mut section: Section<'_>) -> Result<RestartHow, ConfigError> {
+    let pid_file = section.require("pid_file", "the pid file's absolute path")?.absolute_path()?;
+    let signal = section.require("signal", "a signal like HUP")?.read(|text| {
+        Ok(match text.strip_prefix("SIG").unwrap_or(text) {
+            "HUP" => Signal::Hup,
+            "INT" => Signal::Int,
+            "QUIT" => Signal::Quit,
+            "TERM" => Signal::Term,
+            "USR1" => Signal::Usr1,
+            "USR2" => Signal::Usr2,
+            _ => return Err(format!("{text:?} is not one of HUP, INT, QUIT, TERM, USR1, USR2")),
+        })
+    })?;
+    section.finish(&["pid_file", "signal"])?;
+    Ok(RestartHow::Signal { pid_file, signal })
+}
+
+fn verify(mut section: Section<'_>) -> Result<Verify, ConfigError> {
+    let tcp = section.require("tcp", "the application's own address, like \"127.0.0.1:8080\"")?.read(|text| {
+        let address = Address::parse(text, 0)?;
+        if address.port == 0 { Err(format!("{text:?} has no port")) } else { Ok(address) }
+    })?;
+    let timeout = section.positive_duration("timeout", Duration::from_secs(20))?;
+    section.finish(&["tcp", "timeout"])?;
+    Ok(Verify { tcp, timeout })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

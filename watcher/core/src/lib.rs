@@ -1,0 +1,20 @@
+//! The decisions of `pg-keeper-watcher`, without files, sockets or a clock.
+//!
+//! The binary observes, hands what it saw in here together with the time, and acts on the answer:
+//! - [`config`]: the YAML configuration becomes types with no bad values;
+//! - [`choose`]: which of the two nodes is active;
+//! - [`pace`]: when a node is asked again;
+//! - [`yaml`]: the edit of an application's YAML file, text to text;
+//! - [`plan`]: which restart is due, and when it is tried again;
+//! - [`memory`]: what must survive a crash of the watcher.
+#![forbid(unsafe_code)]
+
+pub mod choose;
+pub mod config;
+pub mod conninfo;
+pub mod memory;
+pub mod pace;
+pub mod passfile;
+pub mod plan;
+pub mod units;
+pub mod yaml;

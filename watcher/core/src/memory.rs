@@ -1,0 +1,131 @@
+//! What must survive a crash of the watcher: the content of its state file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::choose::{Highest, Position};
+use crate::plan::Debt;
+
+/// The format of the state file; another number means another program wrote it.
+const VERSION: u32 = 1;
+
+/// Everything the watcher remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    version: u32,
+    /// The start of the machine during which moments were written.
+    #[serde(default)]
+    boot_id: String,
+    /// The name of the node that was active last.
+    #[serde(default)]
+    pub active: Option<String>,
+    /// The highest timeline of each cluster.
+    #[serde(default)]
+    pub highest: Highest,
+    /// What is owed to each target, by its name.
+    #[serde(default)]
+    pub targets: BTreeMap<String, Debt>,
+}
+
+/// A state file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MemoryError {
+    /// It is not what this program writes.
+    #[error("not a state file of pg-keeper-watcher: {0}")]
+    Unreadable(String),
+    /// It was written by another version.
+    #[error("written in format {0}, this program knows format {VERSION}")]
+    Version(u32),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            boot_id: String::new(),
+            active: None,
+            highest: Highest::new(),
+            targets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Memory {
+    /// Reads the content of a state file.
+    pub fn parse(text: &str) -> Result<Self, MemoryError> {
+        let memory: Self = serde_yaml::from_str(text).map_err(|error| MemoryError::Unreadable(error.to_string()))?;
+        if memory.version == VERSION { Ok(memory) } else { Err(MemoryError::Version(memory.version)) }
+    }
+
+    /// The content of the state file.
+    pub fn to_text(&self) -> Result<String, MemoryError> {
+        serde_yaml::to_string(self).map_err(|error| MemoryError::Unreadable(error.to_string()))
+    }
+
+    /// Forgets moments that were written before the machine was started anew.
+    pub fn enter_boot(&mut self, boot_id: &str) {
+        if self.boot_id != boot_id {
+            boot_id.clone_into(&mut self.boot_id);
+            self.targets.values_mut().for_each(Debt::forget_moments);
+        }
+    }
+
+    /// Remembers the active node.
+    pub fn note_active(&mut self, node: &str, position: Position) {
+        self.highest
+            .entry(position.system_identifier)
+            .and_modify(|highest| *highest = position.timeline.max(*highest))
+            .or_insert(position.timeline);
+        self.active = Some(node.to_owned());
+    }
+
+    /// What is owed to a target.
+    pub fn debt(&self, target: &str) -> Debt {
+        self.targets.get(target).cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::plan::{Moment, Wanted, WantedPosition};
+    use crate::units::{SystemIdentifier, Timeline};
+
+    fn position(timeline: u32) -> Position {
+        Position { system_identifier: SystemIdentifier(u64::MAX), timeline: Timeline(timeline) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut memory = Memory::default();
+        memory.enter_boot("boot");
+        memory.note_active("db02", position(3));
+        memory.note_active("db01", position(2));
+        assert_eq!(memory.active.as_deref(), Some("db01"));
+        assert_eq!(memory.highest, Highest::from([(SystemIdentifier(u64::MAX), Timeline(3))]));
+        let debt = memory.targets.entry("shop: 店".to_owned()).or_default();
+        debt.rewrite_begins(Wanted {
+            node: "db02".to_owned(),
+            position: WantedPosition { system_identifier: u64::MAX, timeline: 2 },
+        });
+        debt.restart_failed(Moment(5));
+        assert_eq!(Memory::parse(&memory.to_text().unwrap()), Ok(memory.clone()));
+
+        memory.enter_boot("boot");
+        assert!(memory.debt("shop: 店").not_before.is_some());
+        memory.enter_boot("another");
+        assert_eq!(memory.debt("shop: 店").not_before, None);
+        assert!(memory.debt("shop: 店").restart_pending);
+        assert_eq!(memory.debt("other"), Debt::default());
+    }
+
+    #[test]
+    fn what_another_program_wrote_is_refused() {
+        assert_eq!(Memory::parse("version: 2\n"), Err(MemoryError::Version(2)));
+        assert!(matches!(Memory::parse("[]"), Err(MemoryError::Unreadable(_))));
+        assert!(matches!(Memory::parse(""), Err(MemoryError::Unreadable(_))));
+    }
+}

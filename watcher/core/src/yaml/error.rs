@@ -1,0 +1,129 @@
+//! Why an edit is refused.
+
+use thiserror::Error;
+
+use super::path::Path;
+use super::tree::SyntaxError;
+
+/// An edit that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}{kind}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
+pub struct EditError {
+    /// The line, counted from 1, where there is one.
+    pub line: Option<usize>,
+    /// Why.
+    pub kind: EditErrorKind,
+}
+
+/// Why an edit is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EditErrorKind {
+    /// The bytes are no UTF-8.
+    #[error("not UTF-8 text; save the file as UTF-8")]
+    NotUtf8,
+    /// The text is not one YAML document, or a key stands twice in it.
+    #[error("{0}")]
+    Syntax(String),
+    /// The text holds nothing.
+    #[error("the file is empty, so it has no {0}")]
+    Empty(Path),
+    /// A key of the path does not exist.
+    #[error("{path} is not there: no key {key:?} here; add it to the file, or correct the path under set")]
+    MissingKey {
+        /// The path.
+        path: Path,
+        /// The key that is missing.
+        key: String,
+    },
+    /// The key comes in by a merge (`<<`).
+    #[error("{path} comes from a merged mapping (<<); write the key out in this mapping")]
+    Merged {
+        /// The path.
+        path: Path,
+    },
+    /// An index lies beyond the sequence.
+    #[error("{path} is not there: the sequence has {len} items, counted from 0")]
+    IndexOutOfRange {
+        /// The path.
+        path: Path,
+        /// The number of items.
+        len: usize,
+    },
+    /// A step of the path does not fit what stands there.
+    #[error("{path} is not there: {at} is {found}, not {expected}")]
+    WrongKind {
+        /// The path.
+        path: Path,
+        /// The part of the path that was found.
+        at: String,
+        /// What stands there.
+        found: &'static str,
+        /// What the path needs.
+        expected: &'static str,
+    },
+    /// The path leads through or to an alias.
+    #[error(
+        "{at} is an alias of the anchor on line {anchor_line}; write the value out here, so that it can be changed alone"
+    )]
+    Alias {
+        /// The part of the path that is the alias.
+        at: String,
+        /// Where the anchor stands.
+        anchor_line: usize,
+    },
+    /// The scalar bears an anchor that is repeated elsewhere.
+    #[error(
+        "{path} bears an anchor that is repeated on line {alias_line}, which would change too; write the values out"
+    )]
+    Anchored {
+        /// The path.
+        path: Path,
+        /// Where the first alias stands.
+        alias_line: usize,
+    },
+    /// The target is a collection.
+    #[error("{path} is {found}, not a single value; let the path lead to one value")]
+    NotScalar {
+        /// The path.
+        path: Path,
+        /// What stands there.
+        found: &'static str,
+    },
+    /// The target is a `|` or `>` block.
+    #[error("{path} is a block scalar (| or >); write it on one line, in quotes")]
+    Block {
+        /// The path.
+        path: Path,
+    },
+    /// The target has no value at all.
+    #[error("{path} has no value; write one, for example \"\"")]
+    NoValue {
+        /// The path.
+        path: Path,
+    },
+    /// The target bears a tag of the application's own.
+    #[error("{path} bears the tag {tag}, whose meaning is unknown here; remove the tag")]
+    Tagged {
+        /// The path.
+        path: Path,
+        /// The tag.
+        tag: String,
+    },
+    /// The target is written by a template engine.
+    #[error("{path} holds the template mark {mark}; let the watcher edit the file that the template makes")]
+    Template {
+        /// The path.
+        path: Path,
+        /// The mark.
+        mark: &'static str,
+    },
+    /// The second parser does not agree.
+    #[error("{0}; the file is left as it was")]
+    Verification(String),
+}
+
+impl From<SyntaxError> for EditError {
+    fn from(error: SyntaxError) -> Self {
+        Self { line: Some(error.line), kind: EditErrorKind::Syntax(error.reason) }
+    }
+}

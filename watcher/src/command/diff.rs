@@ -1,0 +1,58 @@
+//! `diff`: what `once` would change.
+
+use watcher_core::choose::{Choice, choose};
+use watcher_core::config::{Config, NodeConfig, Target};
+
+use super::{ask_both, observations};
+use crate::exit::Exit;
+use crate::file::Original;
+use crate::state;
+
+/// Prints old and new lines of each file that is not up to date.
+pub(crate) async fn diff(config: Config) -> Exit {
+    match compare(&config).await {
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::Failed,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::Trouble
+        }
+    }
+}
+
+async fn compare(config: &Config) -> anyhow::Result<bool> {
+    let highest = state::peek()?.highest;
+    let choice = choose(observations(&ask_both(config).await), &highest);
+    let Choice::Active(node, _) = choice else {
+        anyhow::bail!("{}", choice.describe(config.node_names()));
+    };
+    let mut same = true;
+    for target in &config.targets {
+        same &= print_changes(target, &config.nodes[node.index()])?;
+    }
+    Ok(same)
+}
+
+/// Lines keep their number in an edit but where a value was spread over several, so they are compared from both ends.
+fn print_changes(target: &Target, node: &NodeConfig) -> anyhow::Result<bool> {
+    let original = Original::read(&target.file)?;
+    let edited = original.edit(&target.wanted(node))?;
+    let old: Vec<&str> = original.text()?.lines().collect();
+    let new: Vec<&str> = edited.text.lines().collect();
+    if edited.replaced.is_empty() {
+        return Ok(true);
+    }
+    println!("--- {}\n+++ {} ({} active)", original.path().display(), original.path().display(), node.name);
+    if old.len() == new.len() {
+        for (at, (old, new)) in old.iter().zip(&new).enumerate().filter(|(_, (old, new))| old != new) {
+            println!("@@ -{line} +{line} @@\n-{old}\n+{new}", line = at + 1);
+        }
+    } else {
+        let head = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+        let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(old, new)| old == new).count();
+        println!("@@ -{},{} +{},{} @@", head + 1, old.len() - tail - head, head + 1, new.len() - tail - head);
+        old[head..old.len() - tail].iter().for_each(|line| println!("-{line}"));
+        new[head..new.len() - tail].iter().for_each(|line| println!("+{line}"));
+    }
+    Ok(false)
+}

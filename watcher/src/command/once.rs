@@ -1,0 +1,69 @@
+//! `once`: the same decision one time, for cron.
+
+use std::sync::Arc;
+
+use watcher_core::choose::{Choice, choose};
+use watcher_core::config::Config;
+use watcher_core::plan::Due;
+
+use super::{ask_both, describe, observations};
+use crate::exit::Exit;
+use crate::state::Store;
+use crate::target::{Active, Keeper, Restarted};
+
+/// Looks once and acts. Silent unless something changed or failed.
+pub(crate) async fn once(config: Config, with_restart: bool) -> anyhow::Result<Exit> {
+    let config = Arc::new(config);
+    let store = Arc::new(Store::open()?);
+    let answers = ask_both(&config).await;
+    let choice = choose(observations(&answers), &store.memory().highest);
+    let Choice::Active(node, position) = choice else {
+        for (node, answer) in config.nodes.iter().zip(&answers) {
+            tracing::error!("{}: {}", node.name, describe(answer));
+        }
+        tracing::error!("{}", choice.describe(config.node_names()));
+        return Ok(Exit::of_choice(&choice));
+    };
+    let name = &config.nodes[node.index()].name;
+    let before = store.memory();
+    store.update(|memory| memory.note_active(name, position))?;
+    // Silent when nothing changed: cron sends mail for every line.
+    if store.memory() != before {
+        tracing::info!("{}", choice.describe(config.node_names()));
+    }
+    let tasks: Vec<_> = Keeper::all(&config, &store)
+        .into_iter()
+        .map(|keeper| tokio::spawn(bring_up_to_date(keeper, Active { node, position }, with_restart)))
+        .collect();
+    let mut exit = Exit::Done;
+    for task in tasks {
+        exit = exit.worse(task.await?);
+    }
+    Ok(exit)
+}
+
+async fn bring_up_to_date(keeper: Keeper, active: Active, with_restart: bool) -> Exit {
+    if let Err(error) = keeper.rewrite(active, with_restart).await {
+        tracing::error!("{}: {error:#}", keeper.target().name);
+        return Exit::Failed;
+    }
+    if !with_restart {
+        return Exit::Done;
+    }
+    match restart_if_due(&keeper).await {
+        Restarted::NotDue | Restarted::Done => Exit::Done,
+        Restarted::Failed => Exit::RestartPending,
+    }
+}
+
+/// Cron is its own pause between attempts, so only the limit holds a restart back.
+async fn restart_if_due(keeper: &Keeper) -> Restarted {
+    match keeper.due() {
+        Due::Nothing => Restarted::NotDue,
+        Due::Now | Due::Retry(_) => keeper.restart().await,
+        Due::Limited(_) => {
+            tracing::error!("{}: restart pending: there were as many restarts as limit allows", keeper.target().name);
+            Restarted::Failed
+        }
+    }
+}
