@@ -58,6 +58,8 @@ impl Keeper {
             command: None,
             events: VecDeque::new(),
         };
+        // The postmaster's list of bad values is as old as the server.
+        guc::recheck();
         keeper.read_settings();
         keeper
     }

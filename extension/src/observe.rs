@@ -97,7 +97,7 @@ fn standby_position() -> Position {
     let (mut received_timeline, mut replayed_timeline) = (0, 0);
     // SAFETY: both read shared memory under its spinlock; the pointers are to locals of the right type.
     let (received, replayed) = unsafe {
-        let received = pg_sys::GetWalRcvFlushRecPtr(std::ptr::null_mut(), &raw mut received_timeline);
+        let received = walreceiver::GetWalRcvFlushRecPtr(std::ptr::null_mut(), &raw mut received_timeline);
         (received, pg_sys::GetXLogReplayRecPtr(&raw mut replayed_timeline))
     };
     let timeline = received_timeline.max(replayed_timeline);
@@ -107,7 +107,34 @@ fn standby_position() -> Position {
 fn is_streaming() -> bool {
     // SAFETY: WalRcv points into shared memory from the start of the process; the state is one word, written whole.
     unsafe {
-        !pg_sys::WalRcv.is_null()
-            && (&raw const (*pg_sys::WalRcv).walRcvState).read_volatile() == pg_sys::WalRcvState::WALRCV_STREAMING
+        !walreceiver::WalRcv.is_null()
+            && (&raw const (*walreceiver::WalRcv).walRcvState).read_volatile() == walreceiver::WALRCV_STREAMING
+    }
+}
+
+#[cfg(not(feature = "pg13"))]
+mod walreceiver {
+    pub(super) use pgrx::pg_sys::WalRcvState::WALRCV_STREAMING;
+    pub(super) use pgrx::pg_sys::{GetWalRcvFlushRecPtr, WalRcv};
+}
+
+/// What pgrx's bindings of version 13 lack (`replication/walreceiver.h`).
+#[cfg(feature = "pg13")]
+#[allow(non_snake_case, non_upper_case_globals)]
+mod walreceiver {
+    use pgrx::pg_sys::{TimeLineID, XLogRecPtr, pid_t};
+
+    pub(super) const WALRCV_STREAMING: u32 = 2;
+
+    /// The beginning of `WalRcvData`.
+    #[repr(C)]
+    pub(super) struct Head {
+        pid: pid_t,
+        pub(super) walRcvState: u32,
+    }
+
+    unsafe extern "C-unwind" {
+        pub(super) static mut WalRcv: *mut Head;
+        pub(super) fn GetWalRcvFlushRecPtr(latest_chunk: *mut XLogRecPtr, timeline: *mut TimeLineID) -> XLogRecPtr;
     }
 }

@@ -174,7 +174,7 @@ impl Node {
         if let Err(inert) = &self.settings {
             let text = inert.to_string();
             if self.told.inert != text {
-                actions.push(log(Level::Warning, format!("pg_keeper does nothing: {text}")));
+                actions.push(log(Level::Warning, format!("the keeper does nothing: {text}")));
                 self.told.inert = text;
             }
             return;
