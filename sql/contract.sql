@@ -20,13 +20,20 @@ $$;
 -- rules, policies) lives on in one that the server's superuser writes to.
 DO $$
 DECLARE
-    existing CONSTANT regclass := to_regclass('public.failover_log');
+    existing regclass := to_regclass('public.failover_log');
     kind "char";
     columns text[];
 BEGIN
     IF existing IS NULL THEN
         RETURN;
     END IF;
+    -- Locked before it is looked at, so that it is still the same when its rows are read.
+    BEGIN
+        LOCK TABLE public.failover_log IN ACCESS EXCLUSIVE MODE;
+    EXCEPTION WHEN wrong_object_type THEN
+        NULL; -- Not lockable, so it is not a table; told below.
+    END;
+    existing := to_regclass('public.failover_log');
     SELECT relkind INTO kind FROM pg_class WHERE oid = existing;
     SELECT array_agg(attname::text || ' ' || atttypid::regtype::text ORDER BY attnum) INTO columns
         FROM pg_attribute WHERE attrelid = existing AND attnum > 0 AND NOT attisdropped;
@@ -42,7 +49,6 @@ BEGIN
             DETAIL = 'It must be a plain table with exactly the columns unixtime (integer or bigint) and host (a text type), in this order.',
             HINT = 'Rename it, for example: ALTER TABLE public.failover_log RENAME TO failover_log_old;';
     END IF;
-    LOCK TABLE public.failover_log IN ACCESS EXCLUSIVE MODE;
     IF EXISTS (SELECT FROM public.failover_log WHERE unixtime IS NULL OR host IS NULL) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'not_null_violation',

@@ -104,7 +104,7 @@ fn partner(client: &SpiClient) -> Result<Partner, Error> {
         keeper_running: client.select(is_running, Some(1), &[published.keeper_pid.into()])?.first().get_one()?
             == Some(true),
         state: PartnerState::parse(published.partner_state.as_str()).unwrap_or(PartnerState::Unknown),
-        armed: published.armed,
+        armed: published.armed && !published.is_stale(),
         reason: published.reason.as_str().to_owned(),
         last_error: published.last_error.as_str().to_owned(),
         refused_with: published.refused_with.as_str().to_owned(),
@@ -163,7 +163,14 @@ fn recorder(client: &SpiClient, role: Role) -> Result<Recorder, Error> {
         Role::Standby => 0,
     };
     let (database_exists, has_table) = (row.get::<bool>(1)?.unwrap_or(false), row.get::<bool>(2)?);
-    Ok(Recorder { database_exists, has_table, timeline, recorded: shared::recorded() == timeline, database })
+    let query = "select exists (select from public.failover_log \
+                     where timeline = $1 and system_identifier = (select system_identifier from pg_control_system()))";
+    let recorded = match has_table {
+        Some(true) => client.select(query, Some(1), &[timeline.cast_signed().into()])?.first().get_one()?,
+        // From another database the table cannot be seen; the recorder's word holds until shared memory is made anew.
+        Some(false) | None => (shared::recorded() == timeline).then_some(true),
+    };
+    Ok(Recorder { database_exists, has_table, timeline, recorded, database })
 }
 
 /// The first column of every row.

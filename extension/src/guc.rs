@@ -15,7 +15,6 @@ use keeper_core::{Inert, Settings};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// The longest lag that can be asked for; an `f64` is exact beyond it.
@@ -257,10 +256,8 @@ pub(crate) fn settings() -> Result<Settings, Inert> {
     if !problems.is_empty() {
         return Err(Inert::BadSettings(problems));
     }
-    let partner = partner_conninfo().ok_or(Inert::NoPartner)?;
+    partner_conninfo().ok_or(Inert::NoPartner)?;
     let (keepalive_time, keepalive_count) = keepalives();
-    let mut generation = DefaultHasher::new();
-    partner.hash(&mut generation);
     Ok(Settings {
         keepalive_time,
         keepalive_count,
@@ -270,7 +267,8 @@ pub(crate) fn settings() -> Result<Settings, Inert> {
         max_lag: MAX_LAG.get() as u64,
         before_command: before_command().is_some(),
         after_command: after_command().is_some(),
-        partner_generation: generation.finish() as u32,
+        // Where it leads is the keeper's to find out.
+        partner_generation: 0,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::observe::{self, Observer};
 use crate::resolve::Resolver;
 use crate::shared::{self, Published, SharedStory, now};
 use crate::{guc, log};
-use keeper_core::{Action, Command, CommandOutcome, Event, Moment, Node};
+use keeper_core::{Action, Command, CommandOutcome, Event, Inert, Moment, Node, Reply, Settings};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::direct_function_call;
 use pgrx::prelude::*;
@@ -112,17 +112,20 @@ impl Keeper {
     fn run(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::SendKeepalive => {
-                if let Some(target) = &self.target {
-                    // Half of an attempt's time for a name, so that a slow name server shows as one and not as a silent partner.
-                    let patience = guc::keepalives().0 / 4;
-                    self.connection.ask(target, &mut self.resolver, now(), patience);
-                }
+                let Some(target) = &self.target else {
+                    let why = "pg_keeper.partner_conninfo leads nowhere".to_owned();
+                    return Some(Event::KeepaliveEnded(Reply::NotSent(why)));
+                };
+                // Half of an attempt's time for a name, so that a slow name server shows as one and not as a silent partner.
+                let patience = guc::keepalives().0 / 4;
+                self.connection.ask(target, &mut self.resolver, now(), patience);
             }
             Action::CloseConnection => self.connection.close(),
             Action::RunCommand(command) => return self.run_command(command),
             Action::TellRecorder(story) => {
                 shared::tell_story(SharedStory::new(&story, guc::after_command().is_some()));
             }
+            Action::TakeBackStory => shared::take_back_story(),
             Action::Promote => return run_promote().err().map(Event::PromotionRefused),
             Action::TellCommandOutcome(outcome) => shared::tell_outcome(&outcome),
             Action::Log(notice) => log::write(&notice),
@@ -160,7 +163,18 @@ impl Keeper {
 
     fn read_settings(&mut self) {
         let settings = guc::settings();
-        self.target = guc::partner_conninfo().and_then(|conninfo| Target::parse(&conninfo).ok());
+        let target = guc::partner_conninfo().map(|conninfo| Target::parse(&conninfo));
+        let settings = match &target {
+            // A service file can change without the setting: what counts is where it leads.
+            Some(Ok(target)) => {
+                settings.map(|settings| Settings { partner_generation: target.fingerprint(), ..settings })
+            }
+            Some(Err(error)) => {
+                settings.and(Err(Inert::BadSettings(vec![format!("pg_keeper.partner_conninfo: {error}")])))
+            }
+            None => settings,
+        };
+        self.target = target.and_then(Result::ok);
         self.events.push_back(Event::SettingsRead(settings));
     }
 

@@ -20,7 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_keeper_recorder_main(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    end_when_told();
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
     BackgroundWorker::connect_worker_to_spi(Some(&database()), None);
     settle_session();
     let row = Row::new();
@@ -31,10 +32,9 @@ pub extern "C-unwind" fn pg_keeper_recorder_main(_argument: pg_sys::Datum) {
         }
         wait();
     }
-    let written = BackgroundWorker::transaction(std::panic::AssertUnwindSafe(|| row.write()));
+    BackgroundWorker::transaction(std::panic::AssertUnwindSafe(|| row.write()));
     shared::tell_recorded(row.timeline);
-    if written
-        && row.story.is_some_and(|story| story.outcome_follows)
+    if row.story.is_some_and(|story| story.outcome_follows)
         && let Some(outcome) = outcome()
     {
         BackgroundWorker::transaction(std::panic::AssertUnwindSafe(|| row.add_outcome(&outcome)));
@@ -81,9 +81,26 @@ fn settle_session() {
     }
 }
 
-/// Waits a while, or ends the worker so that it is started again.
+// The bindings have it only wrapped for calls from Rust, and a handler is called by the kernel.
+unsafe extern "C-unwind" {
+    fn die(signal: std::ffi::c_int);
+}
+
+/// SIGTERM ends the worker wherever it is, also while it waits for a lock on the table, as it ends a backend: with exit code 1.
+fn end_when_told() {
+    // SAFETY: the server's own handler, set before signals are let in.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(pg_sys::SIGTERM.cast_signed(), Some(die));
+    }
+}
+
+/// Waits a while. Ends the worker, to be started again, when the settings changed: the database may be another one now.
 fn wait() {
-    if !BackgroundWorker::wait_latch(Some(LOOK_AGAIN)) {
+    let goes_on = BackgroundWorker::wait_latch(Some(LOOK_AGAIN));
+    if !goes_on || BackgroundWorker::sighup_received() {
         // SAFETY: the server's own way out, outside any transaction.
         unsafe { pg_sys::proc_exit(1) }
     }
@@ -134,10 +151,10 @@ impl Row {
         }
     }
 
-    /// Writes the row unless it is there. Says whether it was written.
+    /// Writes the row unless it is there.
     ///
     /// `unixtime` is above that of every older row even where this server's clock is behind: readers take the row with the highest.
-    fn write(&self) -> bool {
+    fn write(&self) {
         let story = self.story.as_ref();
         let reason = match story {
             Some(_) => Some("partner lost"),
@@ -173,7 +190,7 @@ impl Row {
                                      then 'unknown' else 'initial' end), \
                    $5, $6, $7, clock_timestamp(), $8::pg_lsn, $9, $10, $11, $12 \
             where not exists (select from public.failover_log where system_identifier = $3 and timeline = $2)";
-        Spi::connect_mut(|client| client.update(query, None, &arguments).map(|rows| rows.len())).unwrap_or_report() > 0
+        Spi::connect_mut(|client| client.update(query, None, &arguments).map(|rows| rows.len())).unwrap_or_report();
     }
 
     fn add_outcome(&self, outcome: &str) {

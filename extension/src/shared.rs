@@ -11,6 +11,10 @@ use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init};
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
+use std::time::Duration;
+
+/// After this long without a word from it, the keeper does not run or hangs.
+const SILENT_KEEPER: Duration = Duration::from_secs(5);
 
 /// Text of a bounded length; what does not fit is cut off at a character.
 #[derive(Clone, Copy)]
@@ -43,6 +47,8 @@ impl<const N: usize> Text<N> {
 pub(crate) struct Published {
     /// The keeper's process, 0 before the first one started.
     pub(crate) keeper_pid: i32,
+    /// When it was said.
+    at: Moment,
     pub(crate) role: Text<8>,
     pub(crate) state: Text<32>,
     pub(crate) reason: Text<1024>,
@@ -68,6 +74,7 @@ impl Published {
     pub(crate) fn new(status: &Status, report: &Report) -> Self {
         Published {
             keeper_pid: std::process::id().cast_signed(),
+            at: now(),
             role: Text::new(status.role.map_or("", |role| role.as_str())),
             state: Text::new(status.state.as_str()),
             reason: Text::new(&status.reason),
@@ -85,6 +92,11 @@ impl Published {
             report: Text::new(&report.to_string()),
             partner_report: Text::new(&status.partner_report.as_ref().map(ToString::to_string).unwrap_or_default()),
         }
+    }
+
+    /// Whether the keeper has said nothing for so long that its word no longer holds: it wakes once a second.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.keeper_pid == 0 || now().since(self.at) > SILENT_KEEPER
     }
 
     /// What the partner last told of itself.
@@ -231,6 +243,11 @@ pub(crate) fn was_standby() -> bool {
 /// Hands the story of the promotion to the recorder.
 pub(crate) fn tell_story(story: SharedStory) {
     SHARED.exclusive().story = Some(story);
+}
+
+/// Forgets the story: the promotion did not come about.
+pub(crate) fn take_back_story() {
+    SHARED.exclusive().story = None;
 }
 
 /// The story of the promotion, if pg_keeper made one since the server started.

@@ -41,10 +41,19 @@ mod pg_keeper {
         let lsn = |lsn: u64| (lsn != 0).then(|| Lsn(lsn).to_string());
         let timeline = |timeline: u32| (timeline != 0).then_some(timeline.cast_signed());
         let age = published.last_answer.and_then(|answered| Interval::try_from(now().since(answered)).ok());
+        let stale = published.is_stale();
         let (state, reason) = match published.keeper_pid {
             0 => (
                 "not running".to_owned(),
                 "the keeper has not started: look for pg_keeper in the server's log".to_owned(),
+            ),
+            pid if stale => (
+                "not running".to_owned(),
+                format!(
+                    "the keeper (process {pid}) has not been heard for some seconds: it was killed and starts again, or it hangs; \
+                     its last word was: {}",
+                    published.reason.as_str()
+                ),
             ),
             _ => (published.state.as_str().to_owned(), published.reason.as_str().to_owned()),
         };
@@ -66,7 +75,7 @@ mod pg_keeper {
             lsn(published.partner_lsn),
             published.lag.and_then(|lag| i64::try_from(lag).ok()),
             "not managed".to_owned(),
-            published.armed,
+            published.armed && !stale,
             "none".to_owned(),
         ))
     }

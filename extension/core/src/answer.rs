@@ -30,6 +30,8 @@ pub enum Reply {
     },
     /// No address is known for the partner's host name; the text is the resolver's.
     NameNotResolved(String),
+    /// Nothing was sent, because there is nobody to send it to; the text says why.
+    NotSent(String),
 }
 
 /// How far an attempt had come when it failed.
@@ -145,6 +147,7 @@ impl Reply {
             Reply::Unreadable(_) => Verdict::Unhelpful(Unhelpful::NoKeeper),
             Reply::Transport { stage, message } => of_transport(*stage, message),
             Reply::NameNotResolved(_) => Verdict::NotAsked(OurFault::NameNotResolved),
+            Reply::NotSent(_) => Verdict::NotAsked(OurFault::LocalFailure),
         }
     }
 }
@@ -198,13 +201,32 @@ const TRANSPORT: &[(&[&str], Verdict)] = &[
     (&["certificate"], Verdict::Unhelpful(Unhelpful::Tls)),
 ];
 
+/// libpq puts the troubles of all the places it tried into one message, one after the other. A place that speaks outweighs one that does
+/// not, and the host is only said to refuse when every place does.
 fn of_transport(stage: Stage, message: &str) -> Verdict {
-    let known = TRANSPORT.iter().find(|(words, _)| words.iter().all(|word| message.contains(word)));
-    match (known, stage) {
-        (Some((_, verdict)), _) => *verdict,
-        (None, Stage::Connecting) => Verdict::Missed(Miss::Unreachable),
+    let known = message.split("; ").filter_map(|part| {
+        TRANSPORT.iter().find(|(words, _)| words.iter().all(|word| part.contains(word))).map(|(_, verdict)| *verdict)
+    });
+    known.reduce(weightier).unwrap_or(match stage {
+        Stage::Connecting => Verdict::Missed(Miss::Unreachable),
         // libpq complains of what the other side said, so the other side speaks.
-        (None, Stage::Startup | Stage::Asking) => Verdict::Unhelpful(Unhelpful::OtherError),
+        Stage::Startup | Stage::Asking => Verdict::Unhelpful(Unhelpful::OtherError),
+    })
+}
+
+fn weightier(one: Verdict, other: Verdict) -> Verdict {
+    let refused = Verdict::Missed(Miss::ConnectionRefused);
+    match (one, other) {
+        (Verdict::Answered | Verdict::Unhelpful(_), _) => one,
+        (_, Verdict::Answered | Verdict::Unhelpful(_)) => other,
+        (Verdict::NotAsked(_), Verdict::NotAsked(_)) => one,
+        // One place was not tried at all, so what the other says is not all there is to know.
+        (Verdict::NotAsked(_), missed) | (missed, Verdict::NotAsked(_)) if missed == refused => {
+            Verdict::Missed(Miss::Unreachable)
+        }
+        (Verdict::NotAsked(_), missed) | (missed, Verdict::NotAsked(_)) => missed,
+        (Verdict::Missed(_), Verdict::Missed(_)) if one == refused => other,
+        (Verdict::Missed(_), Verdict::Missed(_)) => one,
     }
 }
 
@@ -264,7 +286,7 @@ impl Reply {
         match self {
             Reply::Complete(_) => "",
             Reply::ServerError { message, .. } | Reply::Transport { message, .. } => message,
-            Reply::Unreadable(text) | Reply::NameNotResolved(text) => text,
+            Reply::Unreadable(text) | Reply::NameNotResolved(text) | Reply::NotSent(text) => text,
         }
     }
 
@@ -272,7 +294,11 @@ impl Reply {
     pub fn sqlstate(&self) -> Option<SqlState> {
         match self {
             Reply::ServerError { sqlstate, .. } => Some(*sqlstate),
-            Reply::Complete(_) | Reply::Unreadable(_) | Reply::Transport { .. } | Reply::NameNotResolved(_) => None,
+            Reply::Complete(_)
+            | Reply::Unreadable(_)
+            | Reply::Transport { .. }
+            | Reply::NameNotResolved(_)
+            | Reply::NotSent(_) => None,
         }
     }
 }

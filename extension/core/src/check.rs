@@ -170,7 +170,7 @@ pub struct Recorder {
     /// The timeline of this server.
     pub timeline: u32,
     /// Its row is there.
-    pub recorded: bool,
+    pub recorded: Option<bool>,
 }
 
 /// All rows, in the order in which one would mend things.

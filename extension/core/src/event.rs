@@ -139,6 +139,8 @@ pub enum Action {
     /// Hand the story of the promotion to the recorder. Comes before [`Action::Promote`], because the recorder starts by itself the moment
     /// recovery ends.
     TellRecorder(Story),
+    /// The server refused to promote: a later promotion by hand has another story.
+    TakeBackStory,
     /// Ask the server to promote, without waiting. That it did is seen in an [`Observation`].
     Promote,
     /// Put the outcome of after_command where the recorder adds it to the row.

@@ -124,7 +124,8 @@ impl Node {
             Event::ConnectionLost { farewell } => self.lose_connection(farewell, &mut actions),
             Event::CommandEnded(command, outcome) => self.end_command(now, command, outcome, &mut actions),
             Event::PromotionRefused(error) => {
-                self.put_off(now, format!("the server refused to promote: {error}"), &mut actions)
+                actions.push(Action::TakeBackStory);
+                self.put_off(now, format!("the server refused to promote: {error}"), &mut actions);
             }
         }
         self.tell_changes(&mut actions);
@@ -222,18 +223,27 @@ impl Node {
                 self.partner.heard_as_primary = true;
             }
             self.schedule = settings.as_ref().ok().map(|settings| Schedule::starting(now, settings));
+        } else if let (Some(schedule), Ok(new), Ok(old)) = (&mut self.schedule, &settings, &self.settings)
+            && new.keepalive_time != old.keepalive_time
+        {
+            schedule.rebase(now, new);
         }
         self.settings = settings;
     }
 
     fn look(&mut self, now: Moment, observation: Observation, actions: &mut Vec<Action>) {
         let before = self.seen.replace(Seen { at: now, observation: observation.clone() });
+        if let Some(schedule) = &mut self.schedule {
+            schedule.streaming(observation.in_recovery && observation.streaming);
+        }
         let streamed = before.filter(|before| {
             observation.in_recovery && observation.streaming && observation.received > before.observation.received
         });
-        if let (Some(before), true, Some(schedule)) = (streamed, self.partner.heard_as_primary, &mut self.schedule) {
+        if let (Some(before), true, Some(schedule), Ok(settings)) =
+            (streamed, self.partner.heard_as_primary, &mut self.schedule, &self.settings)
+        {
             // It came in at some time since the last look; that look is the time that can be vouched for.
-            schedule.heard(before.at);
+            schedule.heard(before.at, settings);
             self.partner.last_answer = self.partner.last_answer.max(Some(before.at));
             if self.partner.state == PartnerState::Missed {
                 self.partner.state = PartnerState::Alive;
@@ -342,6 +352,12 @@ impl Node {
         let (Some(schedule), Ok(settings)) = (&self.schedule, &self.settings) else {
             return;
         };
+        if !observation.in_recovery || !schedule.is_lost(settings) {
+            if let Promotion::PutOff { .. } = self.promotion {
+                self.promotion = Promotion::None;
+            }
+            return;
+        }
         let free = match &self.promotion {
             Promotion::None => true,
             Promotion::PutOff { until, .. } => now >= *until,
@@ -350,7 +366,7 @@ impl Node {
             | Promotion::Recording { .. }
             | Promotion::AfterCommand => false,
         };
-        if !free || !schedule.is_lost(settings) || self.not_armed().is_some() {
+        if !free || self.not_armed().is_some() {
             return;
         }
         let story = Story {
@@ -441,17 +457,19 @@ impl Node {
                 let Promotion::BeforeCommand(story) = core::mem::replace(&mut self.promotion, Promotion::None) else {
                     return;
                 };
-                let still_lost = match (&self.schedule, &self.settings) {
+                let lost = match (&self.schedule, &self.settings) {
                     (Some(schedule), Ok(settings)) => schedule.is_lost(settings),
                     _ => false,
                 };
+                let heard = !lost && self.partner.state == PartnerState::Alive;
                 if !succeeded {
                     self.put_off(now, format!("pg_keeper.before_command {outcome}"), actions);
-                } else if !still_lost {
-                    actions.push(log(
-                        Level::Log,
-                        "the partner answered again, so this server is not promoted".to_string(),
-                    ));
+                } else if heard {
+                    let message = "the partner answered again, so this server is not promoted";
+                    actions.push(log(Level::Log, message.to_string()));
+                } else if !lost {
+                    let message = "the settings changed while the command ran, so this server is not promoted";
+                    actions.push(log(Level::Warning, message.to_string()));
                 } else if let Some(reason) = self.not_armed() {
                     self.put_off(now, reason.to_string(), actions);
                 } else {

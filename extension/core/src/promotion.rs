@@ -54,7 +54,8 @@ impl Promotion {
     pub(crate) fn next_deadline(&self, now: Moment) -> Option<Moment> {
         match self {
             Promotion::None | Promotion::BeforeCommand(_) | Promotion::AfterCommand => None,
-            Promotion::PutOff { until, .. } => Some(*until),
+            // Once past, the next keepalive that fails brings it up.
+            Promotion::PutOff { until, .. } => Some(*until).filter(|until| *until > now),
             Promotion::Asked { since, .. } | Promotion::Recording { since } => {
                 let slow = now.since(*since) > Duration::from_secs(1);
                 Some(now + if slow { SLOW_LOOK_INTERVAL } else { LOOK_INTERVAL })

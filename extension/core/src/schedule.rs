@@ -16,6 +16,10 @@ use core::time::Duration;
 /// come back where only the connection was cut, short enough not to be felt.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
+/// A worker that wakes later than this part of an attempt's limit has stalled. Smaller, and a busy machine makes every attempt void;
+/// larger, and an answer that came while the worker stood still is taken for silence.
+const STALL: u32 = 5;
+
 /// Void attempts that one silence may hold, at least.
 const VOID_ATTEMPTS: u32 = 3;
 
@@ -30,7 +34,8 @@ pub(crate) struct Schedule {
     void: u32,
     /// Set while the partner's host refuses connections after one was reset.
     probing: Option<Probing>,
-    proven_dead: bool,
+    /// The WAL receiver is streaming: whatever refuses our connections, the partner's server is not dead.
+    streaming: bool,
     /// The wake that was asked for, to notice our own stall by.
     expected: Option<Moment>,
 }
@@ -46,7 +51,8 @@ struct Outstanding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Probing {
     refused: u32,
-    /// When the next probe is due; `None` while one is outstanding.
+    outstanding: bool,
+    /// When the next probe is due; `None` while one is outstanding, and when there have been enough.
     next: Option<Moment>,
 }
 
@@ -73,7 +79,7 @@ impl Schedule {
             missed: 0,
             void: 0,
             probing: None,
-            proven_dead: false,
+            streaming: false,
             expected: None,
         }
     }
@@ -89,13 +95,26 @@ impl Schedule {
     }
 
     /// Whether the partner's host has refused connections so often, after one was reset, that its server is known to be dead.
-    pub(crate) fn is_proven_dead(&self) -> bool {
-        self.proven_dead
+    pub(crate) fn is_proven_dead(&self, settings: &Settings) -> bool {
+        !self.streaming && self.probing.as_ref().is_some_and(|probing| probing.refused >= settings.keepalive_count)
     }
 
     /// Whether the partner is lost.
     pub(crate) fn is_lost(&self, settings: &Settings) -> bool {
-        self.proven_dead || self.missed >= settings.keepalive_count
+        self.is_proven_dead(settings) || self.missed >= settings.keepalive_count
+    }
+
+    /// Whether the WAL receiver is streaming now. That of a primary whose postmaster was killed ends within milliseconds.
+    pub(crate) fn streaming(&mut self, streaming: bool) {
+        self.streaming = streaming;
+    }
+
+    /// `keepalive_time` has changed: an attempt is due at once, and what was missed stays missed.
+    pub(crate) fn rebase(&mut self, now: Moment, settings: &Settings) {
+        if self.outstanding.is_none() {
+            self.attempt = 1;
+            self.make_due_at(now, settings);
+        }
     }
 
     /// Comes first in every step: notices that the worker woke later than it asked to, and moves the schedule by as much, so that what
@@ -103,7 +122,7 @@ impl Schedule {
     pub(crate) fn woke(&mut self, now: Moment, settings: &Settings) {
         let Some(expected) = self.expected.take() else { return };
         let late = now.since(expected);
-        if late <= settings.limit() / 2 {
+        if late <= settings.limit() / STALL {
             return;
         }
         self.silent_since = self.silent_since + late;
@@ -131,15 +150,17 @@ impl Schedule {
             Some(_) => Due::Nothing,
             None if now >= self.send_at(settings) => {
                 // A regular attempt takes over from a probe that hangs: silence proves nothing. One that waits for its turn goes with it.
-                let fresh = self.probing.take_if(|probing| probing.next.is_none()).is_some();
+                let fresh = self.probing.take_if(|probing| probing.outstanding).is_some();
                 if let Some(probing) = &mut self.probing {
                     probing.next = None;
+                    probing.outstanding = true;
                 }
                 self.send(now, settings, fresh)
             }
             None => match &mut self.probing {
                 Some(probing) if probing.next.is_some_and(|next| now >= next) => {
                     probing.next = None;
+                    probing.outstanding = true;
                     Due::Send { fresh: false }
                 }
                 Some(_) | None => Due::Nothing,
@@ -164,28 +185,30 @@ impl Schedule {
     pub(crate) fn answered(&mut self, now: Moment, settings: &Settings) -> Moment {
         let sent = self.outstanding.as_ref().map_or(now, |outstanding| outstanding.sent);
         // After our own stall the next attempt is due now, not at some instant that passed unseen.
-        self.heard(sent.max(now - (settings.keepalive_time - settings.limit())));
+        self.heard(sent.max(now - (settings.keepalive_time - settings.limit())), settings);
         self.outstanding = None;
         self.probing = None;
-        self.proven_dead = false;
         sent
     }
 
-    /// The partner was heard, not before `at`. WAL that was under way when it died comes in after that, so this alone ends no probing.
-    pub(crate) fn heard(&mut self, at: Moment) {
+    /// The partner was heard, not before `at`. WAL that was under way when it died comes in after that, so this ends no probing that is
+    /// under way; it refutes one that had come to its end.
+    pub(crate) fn heard(&mut self, at: Moment, settings: &Settings) {
         self.silent_since = self.silent_since.max(at);
         self.attempt = 1;
         self.missed = 0;
         self.void = 0;
+        self.probing.take_if(|probing| probing.refused >= settings.keepalive_count);
     }
 
     /// The attempt or the probe failed. `refused` when the host itself refused the connection.
     pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, refused: bool) {
         match (&mut self.probing, refused) {
             (Some(probing), true) => {
-                probing.refused += 1;
-                probing.next = Some(now + PROBE_INTERVAL);
-                self.proven_dead |= probing.refused >= settings.keepalive_count;
+                probing.refused = probing.refused.saturating_add(1);
+                let enough = probing.refused >= settings.keepalive_count;
+                probing.next = (!enough).then_some(now + PROBE_INTERVAL);
+                probing.outstanding = false;
             }
             (Some(_), false) => self.probing = None,
             (None, _) => {}
@@ -211,7 +234,7 @@ impl Schedule {
     /// probe.
     pub(crate) fn connection_lost(&mut self, settings: &Settings, orderly: bool) -> bool {
         if settings.fast_failover && !orderly && self.probing.is_none() {
-            self.probing = Some(Probing { refused: 0, next: None });
+            self.probing = Some(Probing { refused: 0, outstanding: true, next: None });
             return true;
         }
         self.outstanding.is_some()

@@ -194,7 +194,10 @@ impl Node {
         self.told.partner = Some(state);
         self.told.partner_role = role;
         let missed = self.schedule.as_ref().map_or(0, Schedule::missed);
-        let proven = self.schedule.as_ref().is_some_and(Schedule::is_proven_dead);
+        let proven = match (&self.schedule, &self.settings) {
+            (Some(schedule), Ok(settings)) => schedule.is_proven_dead(settings),
+            _ => false,
+        };
         let mut notice =
             Notice { level: Level::Log, message: String::new(), detail: String::new(), hint: String::new() };
         let last_error = match self.partner.last_error.as_str() {

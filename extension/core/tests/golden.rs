@@ -122,9 +122,18 @@ impl Play {
     }
 
     fn feed(&mut self, at: Moment, event: Event, timed: bool) {
+        let looked = matches!(event, Event::Observed(_));
         for action in self.node.step(at, event) {
             let time = if timed { format!("{:.3} ", seconds(at)) } else { String::new() };
             writeln!(self.text, "    {time}{}", describe(&action)).unwrap();
+        }
+        if looked {
+            // A deadline that has passed and stays makes the worker spin.
+            assert!(
+                self.node.next_deadline(at).is_none_or(|next| next > at),
+                "{:.3}: the next deadline has passed",
+                seconds(at)
+            );
         }
     }
 
@@ -243,6 +252,7 @@ fn reply<'a>(words: &mut impl Iterator<Item = &'a str>) -> Reply {
         "asking" => Reply::Transport { stage: Stage::Asking, message: rest() },
         "unreadable" => Reply::Unreadable(rest()),
         "name-not-resolved" => Reply::NameNotResolved(rest()),
+        "not-sent" => Reply::NotSent(rest()),
         other => panic!("reply: {other}"),
     }
 }
@@ -302,6 +312,7 @@ fn describe(action: &Action) -> String {
             story.keepalives_missed,
             story.attempts_void,
         ),
+        Action::TakeBackStory => "take back the story".to_owned(),
         Action::Promote => "promote".to_owned(),
         Action::TellCommandOutcome(outcome) => format!("tell recorder: after_command {outcome}"),
         Action::Log(notice) => {

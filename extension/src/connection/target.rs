@@ -7,6 +7,7 @@ use super::libpq;
 use crate::resolve::{Lookup, Resolver};
 use keeper_core::Moment;
 use std::ffi::{CStr, CString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Options that the keeper decides itself, whatever the administrator wrote.
@@ -28,7 +29,7 @@ const OURS: &[(&str, &str)] = &[
 const REPLACED: &[&str] = &["host", "hostaddr", "port", "service", "servicefile"];
 
 /// Whom to ask, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// All options but the hosts, as a conninfo string.
     options: Vec<u8>,
@@ -36,7 +37,7 @@ pub(crate) struct Target {
 }
 
 /// One of the hosts, as the administrator wrote it; any part may be empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Host {
     host: String,
     hostaddr: String,
@@ -88,6 +89,13 @@ impl Target {
             push_option(&mut options, keyword.as_bytes(), value.as_bytes());
         }
         Ok(Target { options, hosts })
+    }
+
+    /// A number that changes when whom to ask, or how, does.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish() as u32
     }
 
     /// Where it can be reached now, in the administrator's order. A name that is not resolved is left out as long as there is another way.

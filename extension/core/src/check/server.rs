@@ -178,7 +178,7 @@ pub(super) fn recorder(facts: &Facts) -> Finding {
             format!("As superuser, {on_primary}in {database}: CREATE EXTENSION pg_keeper;"),
         );
     }
-    if facts.role == Role::Primary && !recorder.recorded {
+    if facts.role == Role::Primary && recorder.recorded == Some(false) {
         return Finding::error(
             NAME,
             format!(
@@ -191,6 +191,12 @@ pub(super) fn recorder(facts: &Facts) -> Finding {
         );
     }
     let detail = match facts.role {
+        Role::Primary if recorder.recorded.is_none() => {
+            format!(
+                "the database \"{database}\" is there; ask in it to see whether timeline {} has its row",
+                recorder.timeline
+            )
+        }
         Role::Primary => format!("failover_log has the row for timeline {}", recorder.timeline),
         Role::Standby => format!("the database \"{database}\" is there"),
     };

@@ -67,7 +67,7 @@ fn sound(role: Role) -> Facts {
             database_exists: true,
             has_table: Some(true),
             timeline: 1,
-            recorded: true,
+            recorded: Some(true),
         },
     }
 }
@@ -122,8 +122,8 @@ fn each_fault_shows_in_its_row() {
     assert_eq!(after(Primary, |f| f.server.synchronous_standby_names = "*".into()), []);
     assert_eq!(after(Standby, |f| f.partner.is_primary_of_ours = Some(false)), [("primary_conninfo", Warning)]);
     assert_eq!(after(Primary, |f| f.settings.keepalive_count = 3), [("keepalive settings", Warning)]);
-    assert_eq!(after(Primary, |f| f.recorder.recorded = false), [("recorder", Error)]);
-    assert_eq!(after(Standby, |f| f.recorder.recorded = false), []);
+    assert_eq!(after(Primary, |f| f.recorder.recorded = Some(false)), [("recorder", Error)]);
+    assert_eq!(after(Standby, |f| f.recorder.recorded = Some(false)), []);
     assert_eq!(after(Standby, |f| f.recorder.database_exists = false), [("recorder", Error)]);
     assert_eq!(after(Primary, |f| f.server.wal_log_hints = false), [("pg_rewind", Warning)]);
     assert_eq!(after(Primary, |f| f.server.wal_keep_megabytes = 0), [("wal_keep_size", Warning)]);
