@@ -101,8 +101,8 @@ fn partner(client: &SpiClient) -> Result<Partner, Error> {
     let option = |keyword: &str| value_of(&options, keyword).unwrap_or_default().to_owned();
     let host = if option("hostaddr").is_empty() { option("host") } else { option("hostaddr") };
     Ok(Partner {
-        keeper_running: client.select(is_running, Some(1), &[published.keeper_pid.into()])?.first().get_one()?
-            == Some(true),
+        keeper_running: !published.is_stale()
+            && client.select(is_running, Some(1), &[published.keeper_pid.into()])?.first().get_one()? == Some(true),
         state: PartnerState::parse(published.partner_state.as_str()).unwrap_or(PartnerState::Unknown),
         armed: published.armed && !published.is_stale(),
         reason: published.reason.as_str().to_owned(),

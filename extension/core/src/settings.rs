@@ -62,7 +62,7 @@ impl fmt::Display for Inert {
                  'host=10.0.0.12 port=5432', and reload",
             ),
             Inert::BadSettings(problems) => {
-                f.write_str("settings were not accepted at start: ")?;
+                f.write_str("settings are not accepted: ")?;
                 for (index, problem) in problems.iter().enumerate() {
                     let separator = if index == 0 { "" } else { "; " };
                     write!(f, "{separator}{problem}")?;

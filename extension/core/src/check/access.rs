@@ -16,7 +16,7 @@ pub(super) fn partner(facts: &Facts) -> Finding {
     if !partner.keeper_running {
         return Finding::error(
             NAME,
-            "no keeper process is running, so nobody asks it",
+            "the keeper is not running, or hangs, so nobody asks it",
             "See the rows \"settings\" and \"max_worker_processes\".",
         );
     }
