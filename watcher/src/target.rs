@@ -72,12 +72,15 @@ impl Keeper {
                 return Ok(());
             }
             let staged = original.stage(&edited.text)?;
-            if with_restart {
-                let wanted = Wanted { node: node.name.clone(), position: active.position.into() };
-                self.store.update(|memory| {
+            // Whom the file follows is known for good before it says so: a watcher that died in between would otherwise
+            // begin anew from what was known before, and might go back.
+            self.store.update(|memory| {
+                memory.past.note_active(&node.name, active.position);
+                if with_restart {
+                    let wanted = Wanted { node: node.name.clone(), position: active.position.into() };
                     memory.targets.entry(target.name.clone()).or_default().rewrite_begins(wanted);
-                })?;
-            }
+                }
+            })?;
             let placed = staged.place();
             if let Ok(Placed::Done) = placed {
                 let changes: Vec<String> = edited

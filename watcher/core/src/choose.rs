@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{SystemIdentifier, Timeline};
 
 /// One of the two nodes, in the order of the configuration.
@@ -86,8 +88,95 @@ pub struct Position {
     pub timeline: Timeline,
 }
 
-/// The highest timeline that an active node was ever seen on, by cluster.
-pub type Highest = BTreeMap<SystemIdentifier, Timeline>;
+/// What was seen before, as far as it matters to a choice. It is part of the state file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Past {
+    /// The cluster that the active node belonged to last.
+    pub current: Option<SystemIdentifier>,
+    /// How far each cluster was seen to have come.
+    pub reached: BTreeMap<SystemIdentifier, Reached>,
+    /// Two primaries were seen, and neither has been seen to give in since.
+    pub contested: Option<Contested>,
+}
+
+/// The highest timeline that a node of a cluster was active on, and which node that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The timeline.
+    pub timeline: Timeline,
+    /// The node's name.
+    pub node: String,
+}
+
+/// What two primaries had in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contested {
+    /// The cluster; of two different ones, that of the first node.
+    pub system_identifier: SystemIdentifier,
+    /// The cluster of the second node, if it is another one.
+    pub other: Option<SystemIdentifier>,
+    /// The highest timeline among them.
+    pub timeline: Timeline,
+}
+
+impl Past {
+    /// A node is active.
+    pub fn note_active(&mut self, node: &str, position: Position) {
+        self.current = Some(position.system_identifier);
+        self.contested = None;
+        let behind =
+            self.reached.get(&position.system_identifier).is_none_or(|reached| reached.timeline <= position.timeline);
+        if behind {
+            let reached = Reached { timeline: position.timeline, node: node.to_owned() };
+            self.reached.insert(position.system_identifier, reached);
+        }
+    }
+
+    /// Takes in a choice and what it was made from.
+    pub fn learn(&mut self, observations: [Observation; 2], names: [&str; 2], choice: Choice) {
+        match choice {
+            Choice::Active(node, position) => self.note_active(names[node.index()], position),
+            Choice::Nobody(_) => self.contested = self.contested.filter(|contested| contested.holds(observations)),
+            Choice::TwoPrimaries(_) => self.contested = Contested::between(observations).or(self.contested),
+        }
+    }
+
+    /// True unless the node has been left behind by what was seen since it was chosen.
+    pub fn still_allows(&self, position: Position) -> bool {
+        self.current.is_none_or(|current| current == position.system_identifier)
+            && self.reached.get(&position.system_identifier).is_none_or(|reached| reached.timeline <= position.timeline)
+    }
+}
+
+impl Contested {
+    fn between(observations: [Observation; 2]) -> Option<Self> {
+        let [Some(one), Some(two)] = observations.map(Observation::candidate) else {
+            return None;
+        };
+        Some(Self {
+            system_identifier: one.system_identifier,
+            other: (one.system_identifier != two.system_identifier).then_some(two.system_identifier),
+            timeline: one.timeline.max(two.timeline),
+        })
+    }
+
+    /// False once one side was seen to give in, or somebody has been promoted since. Silence proves neither.
+    fn holds(self, observations: [Observation; 2]) -> bool {
+        if self.other.is_some() {
+            // Nothing compares two clusters; it takes both nodes to be of one.
+            let [one, two] = observations.map(Observation::system_identifier);
+            return one.is_none() || one != two;
+        }
+        !observations.into_iter().any(|observation| match observation {
+            Observation::Unreachable => false,
+            Observation::Standby { system_identifier } => system_identifier == self.system_identifier,
+            Observation::Primary { system_identifier, timeline, fenced } => {
+                system_identifier == self.system_identifier && (fenced || timeline > self.timeline)
+            }
+        })
+    }
+}
 
 /// The outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,11 +208,18 @@ pub enum Nobody {
     /// The two nodes belong to different clusters.
     IdentifiersDiffer([SystemIdentifier; 2]),
     /// The only node that answers belongs to another cluster than the one that was active.
-    UnknownIdentifier {
+    OtherCluster {
         /// Who.
         node: NodeId,
         /// Its cluster.
         system_identifier: SystemIdentifier,
+    },
+    /// The only node that answers is on a timeline that was last active on a node which is no longer configured.
+    PredecessorUnknown {
+        /// Who.
+        node: NodeId,
+        /// The timeline.
+        timeline: Timeline,
     },
 }
 
@@ -134,10 +230,20 @@ pub enum TwoPrimaries {
     SameTimeline(Timeline),
     /// They belong to different clusters.
     IdentifiersDiffer([SystemIdentifier; 2]),
+    /// One is on the timeline that the other was active on. A promotion would have begun a new one, so the other, which
+    /// does not answer now, may be primary still.
+    NotPromoted {
+        /// The one that answers.
+        node: NodeId,
+        /// The timeline.
+        timeline: Timeline,
+    },
+    /// Two were seen, and the one that does not answer now was never seen to have given in.
+    StillContested,
 }
 
-/// Chooses from the last observation of each node and what was seen before.
-pub fn choose(observations: [Observation; 2], highest: &Highest) -> Choice {
+/// Chooses from the last observation of each node and what was seen before; `names` are the nodes' names.
+pub fn choose(observations: [Observation; 2], names: [&str; 2], past: &Past) -> Choice {
     let [first, second] = observations;
     let candidates = [first.candidate(), second.candidate()];
     if let (Some(one), Some(two)) = (first.system_identifier(), second.system_identifier())
@@ -165,20 +271,38 @@ pub fn choose(observations: [Observation; 2], highest: &Highest) -> Choice {
             std::cmp::Ordering::Equal => return Choice::TwoPrimaries(TwoPrimaries::SameTimeline(one.timeline)),
         },
     };
-    match highest.get(&position.system_identifier) {
-        Some(&highest) if position.timeline < highest => {
-            Choice::Nobody(Nobody::Superseded { node, timeline: position.timeline, highest })
-        }
-        Some(_) => Choice::Active(node, position),
-        // A cluster never seen before replaces a known one only if both nodes belong to it: a single node with a new
-        // identifier may be somebody else's server that took over an address.
-        None if highest.is_empty() || both_answer(observations) => Choice::Active(node, position),
-        None => Choice::Nobody(Nobody::UnknownIdentifier { node, system_identifier: position.system_identifier }),
+    if past.contested.is_some_and(|contested| contested.holds(observations)) {
+        return Choice::TwoPrimaries(TwoPrimaries::StillContested);
     }
-}
-
-fn both_answer(observations: [Observation; 2]) -> bool {
-    observations.iter().all(|observation| observation.system_identifier().is_some())
+    let other = observations[node.other().index()];
+    // A single node of another cluster may be somebody else's server that took over an address, whether that cluster
+    // was ever active or not.
+    if past.current.is_some_and(|current| current != position.system_identifier)
+        && other.system_identifier() != Some(position.system_identifier)
+    {
+        return Choice::Nobody(Nobody::OtherCluster { node, system_identifier: position.system_identifier });
+    }
+    let timeline = position.timeline;
+    match past.reached.get(&position.system_identifier) {
+        Some(reached) if timeline < reached.timeline => {
+            Choice::Nobody(Nobody::Superseded { node, timeline, highest: reached.timeline })
+        }
+        Some(reached) if timeline == reached.timeline && reached.node != names[node.index()] => {
+            let is_other = reached.node == names[node.other().index()];
+            match other {
+                // It says itself that it is not what it was: the two have changed places or names.
+                Observation::Standby { .. } | Observation::Primary { fenced: true, .. } => {
+                    Choice::Active(node, position)
+                }
+                Observation::Primary { fenced: false, .. } if !is_other => Choice::Active(node, position),
+                Observation::Unreachable if !is_other => Choice::Nobody(Nobody::PredecessorUnknown { node, timeline }),
+                Observation::Primary { fenced: false, .. } | Observation::Unreachable => {
+                    Choice::TwoPrimaries(TwoPrimaries::NotPromoted { node, timeline })
+                }
+            }
+        }
+        Some(_) | None => Choice::Active(node, position),
+    }
 }
 
 impl Choice {
@@ -218,16 +342,38 @@ impl fmt::Display for Describe<'_> {
                 "no active node: {one} and {two} are different clusters (system identifiers {a} and {b}); nothing is \
                  changed; correct conninfo"
             ),
-            Choice::Nobody(Nobody::UnknownIdentifier { node, system_identifier }) => write!(
+            Choice::Nobody(Nobody::OtherCluster { node, system_identifier }) => write!(
                 f,
-                "no active node: {} belongs to a cluster never seen before (system identifier {system_identifier}); \
-                 nothing is changed until both nodes belong to it; if that is right, remove the state file",
+                "no active node: {} belongs to another cluster than the one that was active (system identifier \
+                 {system_identifier}); nothing is changed until both nodes belong to it; if that is right, remove the \
+                 state file",
                 self.names[node.index()]
+            ),
+            Choice::Nobody(Nobody::PredecessorUnknown { node, timeline }) => write!(
+                f,
+                "no active node: {} is primary on timeline {timeline}, on which a node was active that is no longer \
+                 configured; nothing is changed until {} answers too",
+                self.names[node.index()],
+                self.names[node.other().index()]
             ),
             Choice::TwoPrimaries(TwoPrimaries::SameTimeline(timeline)) => write!(
                 f,
-                "two primaries: {one} and {two} both take writes on timeline {timeline}; nothing is changed; shut one \
-                 of them down"
+                "two primaries: {one} and {two} both take writes on timeline {timeline}; nothing is changed; stop one \
+                 of them and make it a standby of the other; if both conninfos lead to one server, correct them"
+            ),
+            Choice::TwoPrimaries(TwoPrimaries::NotPromoted { node, timeline }) => write!(
+                f,
+                "two primaries: {} takes writes on timeline {timeline}, on which {} was active, without having been \
+                 promoted, and {} does not say that it has given way; nothing is changed; stop one of them and make it \
+                 a standby of the other",
+                self.names[node.index()],
+                self.names[node.other().index()],
+                self.names[node.other().index()]
+            ),
+            Choice::TwoPrimaries(TwoPrimaries::StillContested) => write!(
+                f,
+                "two primaries: {one} and {two} both took writes, and one of them is silent now; nothing is changed \
+                 until one is seen as standby, fenced or promoted"
             ),
             Choice::TwoPrimaries(TwoPrimaries::IdentifiersDiffer([a, b])) => write!(
                 f,
@@ -262,71 +408,149 @@ mod tests {
         Choice::Active(node, Position { system_identifier, timeline: Timeline(timeline) })
     }
 
+    const NAMES: [&str; 2] = ["db01", "db02"];
+
+    /// Clusters with the timeline and the node that was active on it; the last one is the current one.
+    fn past(seen: &[(SystemIdentifier, u32, &str)]) -> Past {
+        let mut past = Past::default();
+        for (system_identifier, timeline, node) in seen {
+            past.note_active(node, Position { system_identifier: *system_identifier, timeline: Timeline(*timeline) });
+        }
+        past
+    }
+
     #[test]
     fn every_pair_of_observations_has_one_answer() {
         use NodeId::{First, Second};
-        let nothing_seen: &[(SystemIdentifier, u32)] = &[];
+        let nothing: &[(SystemIdentifier, u32, &str)] = &[];
+        let two_of_one = Choice::TwoPrimaries(TwoPrimaries::SameTimeline(Timeline(2)));
+        let superseded =
+            Choice::Nobody(Nobody::Superseded { node: First, timeline: Timeline(1), highest: Timeline(2) });
+        let not_promoted = Choice::TwoPrimaries(TwoPrimaries::NotPromoted { node: Second, timeline: Timeline(2) });
+        let other_cluster = Choice::Nobody(Nobody::OtherCluster { node: Second, system_identifier: B });
         for (observations, seen, want) in [
-            ([Unreachable, Unreachable], nothing_seen, Choice::Nobody(Nobody::BothUnreachable)),
-            ([standby(A), Unreachable], nothing_seen, Choice::Nobody(Nobody::NoPrimary)),
-            ([standby(A), standby(A)], nothing_seen, Choice::Nobody(Nobody::NoPrimary)),
-            ([fenced(A, 1), standby(A)], nothing_seen, Choice::Nobody(Nobody::NoPrimary)),
-            ([primary(A, 1), standby(A)], nothing_seen, active(First, A, 1)),
-            ([standby(A), primary(A, 2)], &[(A, 1)], active(Second, A, 2)),
-            ([Unreachable, primary(A, 2)], &[(A, 1)], active(Second, A, 2)),
-            ([primary(A, 1), primary(A, 2)], &[(A, 1)], active(Second, A, 2)),
-            ([fenced(A, 1), primary(A, 2)], &[(A, 1)], active(Second, A, 2)),
-            ([fenced(A, 3), primary(A, 2)], &[(A, 2)], active(Second, A, 2)),
-            ([primary(A, 2), primary(A, 2)], &[(A, 1)], Choice::TwoPrimaries(TwoPrimaries::SameTimeline(Timeline(2)))),
+            ([Unreachable, Unreachable], nothing, Choice::Nobody(Nobody::BothUnreachable)),
+            ([standby(A), Unreachable], nothing, Choice::Nobody(Nobody::NoPrimary)),
+            ([standby(A), standby(A)], nothing, Choice::Nobody(Nobody::NoPrimary)),
+            ([fenced(A, 1), standby(A)], nothing, Choice::Nobody(Nobody::NoPrimary)),
+            ([primary(A, 1), standby(A)], nothing, active(First, A, 1)),
+            ([standby(A), primary(A, 2)], &[(A, 1, "db01")], active(Second, A, 2)),
+            ([Unreachable, primary(A, 2)], &[(A, 1, "db01")], active(Second, A, 2)),
+            ([Unreachable, primary(A, 2)], &[(A, 2, "db02")], active(Second, A, 2)),
+            ([primary(A, 1), primary(A, 2)], &[(A, 1, "db01")], active(Second, A, 2)),
+            ([fenced(A, 1), primary(A, 2)], &[(A, 1, "db01")], active(Second, A, 2)),
+            ([fenced(A, 3), primary(A, 2)], &[(A, 2, "db02")], active(Second, A, 2)),
+            ([primary(A, 2), primary(A, 2)], &[(A, 1, "db01")], two_of_one),
+            ([primary(A, 1), Unreachable], &[(A, 2, "db02")], superseded),
+            ([primary(A, 1), fenced(A, 2)], &[(A, 2, "db02")], superseded),
+            // A promotion raises the timeline, so whoever turns up on the active node's own was not promoted.
+            ([Unreachable, primary(A, 2)], &[(A, 2, "db01")], not_promoted),
+            ([primary(A, 1), primary(A, 2)], &[(A, 2, "db01")], not_promoted),
+            // Unless the node that was active says that it is not any more.
+            ([standby(A), primary(A, 2)], &[(A, 2, "db01")], active(Second, A, 2)),
+            ([fenced(A, 2), primary(A, 2)], &[(A, 2, "db01")], active(Second, A, 2)),
+            // The configuration gave the nodes other names.
+            ([standby(A), primary(A, 2)], &[(A, 2, "old")], active(Second, A, 2)),
+            ([primary(A, 1), primary(A, 2)], &[(A, 2, "old")], active(Second, A, 2)),
             (
-                [primary(A, 1), Unreachable],
-                &[(A, 2)],
-                Choice::Nobody(Nobody::Superseded { node: First, timeline: Timeline(1), highest: Timeline(2) }),
+                [Unreachable, primary(A, 2)],
+                &[(A, 2, "old")],
+                Choice::Nobody(Nobody::PredecessorUnknown { node: Second, timeline: Timeline(2) }),
             ),
+            ([primary(A, 1), standby(B)], nothing, Choice::Nobody(Nobody::IdentifiersDiffer([A, B]))),
             (
-                [primary(A, 1), fenced(A, 2)],
-                &[(A, 2)],
-                Choice::Nobody(Nobody::Superseded { node: First, timeline: Timeline(1), highest: Timeline(2) }),
+                [primary(A, 1), primary(B, 5)],
+                &[(A, 1, "db01")],
+                Choice::TwoPrimaries(TwoPrimaries::IdentifiersDiffer([A, B])),
             ),
-            ([primary(A, 1), standby(B)], nothing_seen, Choice::Nobody(Nobody::IdentifiersDiffer([A, B]))),
-            ([primary(A, 1), primary(B, 5)], &[(A, 1)], Choice::TwoPrimaries(TwoPrimaries::IdentifiersDiffer([A, B]))),
-            (
-                [Unreachable, primary(B, 9)],
-                &[(A, 1)],
-                Choice::Nobody(Nobody::UnknownIdentifier { node: Second, system_identifier: B }),
-            ),
-            ([standby(B), primary(B, 1)], &[(A, 4)], active(Second, B, 1)),
-            ([Unreachable, primary(B, 1)], &[(A, 4), (B, 1)], active(Second, B, 1)),
+            ([Unreachable, primary(B, 9)], &[(A, 1, "db01")], other_cluster),
+            ([standby(B), primary(B, 1)], &[(A, 4, "db01")], active(Second, B, 1)),
+            ([Unreachable, primary(B, 2)], &[(B, 1, "db02"), (A, 4, "db01")], other_cluster),
+            ([Unreachable, primary(B, 1)], &[(A, 4, "db01"), (B, 1, "db02")], active(Second, B, 1)),
         ] {
-            let highest = seen.iter().map(|(id, timeline)| (*id, Timeline(*timeline))).collect();
-            assert_eq!(choose(observations, &highest), want, "{observations:?} after {seen:?}");
+            assert_eq!(choose(observations, NAMES, &past(seen)), want, "{observations:?} after {seen:?}");
         }
+    }
+
+    #[test]
+    fn two_primaries_are_two_until_one_gives_in() {
+        let contested = Choice::TwoPrimaries(TwoPrimaries::StillContested);
+        let second = active(NodeId::Second, A, 2);
+        let clusters = Choice::TwoPrimaries(TwoPrimaries::IdentifiersDiffer([B, A]));
+        for (two, then) in [
+            ([primary(A, 2), primary(A, 2)], &[([Unreachable, primary(A, 2)], contested)][..]),
+            (
+                [primary(A, 2), primary(A, 2)],
+                &[
+                    ([Unreachable, Unreachable], Choice::Nobody(Nobody::BothUnreachable)),
+                    ([primary(A, 2), Unreachable], contested),
+                ],
+            ),
+            ([primary(A, 2), primary(A, 2)], &[([standby(A), primary(A, 2)], second)]),
+            ([primary(A, 2), primary(A, 2)], &[([fenced(A, 2), primary(A, 2)], second)]),
+            ([primary(A, 2), primary(A, 2)], &[([Unreachable, primary(A, 3)], active(NodeId::Second, A, 3))]),
+            (
+                [primary(A, 2), primary(A, 2)],
+                &[
+                    ([standby(A), Unreachable], Choice::Nobody(Nobody::NoPrimary)),
+                    ([Unreachable, primary(A, 2)], second),
+                ],
+            ),
+            (
+                [primary(B, 2), primary(A, 2)],
+                &[
+                    ([Unreachable, primary(A, 2)], contested),
+                    ([primary(B, 2), primary(A, 2)], clusters),
+                    ([standby(A), primary(A, 2)], second),
+                ],
+            ),
+        ] {
+            let mut past = Past::default();
+            let mut take = |observations| {
+                let choice = choose(observations, NAMES, &past);
+                past.learn(observations, NAMES, choice);
+                choice
+            };
+            assert!(matches!(take(two), Choice::TwoPrimaries(_)), "{two:?}");
+            for (observations, want) in then {
+                assert_eq!(take(*observations), *want, "{two:?}, then {observations:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_choice_that_was_overtaken_is_seen_to_be() {
+        let past = past(&[(B, 9, "db01"), (A, 2, "db02")]);
+        let position = |system_identifier, timeline| Position { system_identifier, timeline: Timeline(timeline) };
+        assert!(past.still_allows(position(A, 2)) && past.still_allows(position(A, 3)));
+        assert!(!past.still_allows(position(A, 1)) && !past.still_allows(position(B, 9)));
     }
 
     #[test]
     fn the_order_of_the_nodes_does_not_matter() {
         let all = [Unreachable, standby(A), standby(B), primary(A, 1), primary(A, 2), primary(B, 1), fenced(A, 2)];
-        let highest = Highest::from([(A, Timeline(1))]);
-        for one in all {
-            for two in all {
-                let node = |choice| match choice {
-                    Choice::Active(node, position) => Some((node, position)),
-                    Choice::Nobody(_) | Choice::TwoPrimaries(_) => None,
-                };
-                let straight = node(choose([one, two], &highest));
-                let crossed = node(choose([two, one], &highest)).map(|(node, position)| (node.other(), position));
-                assert_eq!(straight, crossed, "{one:?} {two:?}");
+        for past in [past(&[(A, 1, "db01")]), past(&[(B, 1, "db02"), (A, 2, "db02")]), past(&[(A, 2, "old")])] {
+            for one in all {
+                for two in all {
+                    let node = |choice| match choice {
+                        Choice::Active(node, position) => Some((node, position)),
+                        Choice::Nobody(_) | Choice::TwoPrimaries(_) => None,
+                    };
+                    let straight = node(choose([one, two], NAMES, &past));
+                    let crossed = node(choose([two, one], ["db02", "db01"], &past));
+                    assert_eq!(straight, crossed.map(|(node, position)| (node.other(), position)), "{one:?} {two:?}");
+                }
             }
         }
     }
 
     #[test]
     fn sentences_name_the_nodes() {
-        let names = ["db01", "db02"];
-        assert_eq!(active(NodeId::Second, A, 2).describe(names).to_string(), "active node is db02 (timeline 2)");
+        assert_eq!(active(NodeId::Second, A, 2).describe(NAMES).to_string(), "active node is db02 (timeline 2)");
         assert_eq!(
-            Choice::TwoPrimaries(TwoPrimaries::SameTimeline(Timeline(2))).describe(names).to_string(),
-            "two primaries: db01 and db02 both take writes on timeline 2; nothing is changed; shut one of them down"
+            Choice::TwoPrimaries(TwoPrimaries::SameTimeline(Timeline(2))).describe(NAMES).to_string(),
+            "two primaries: db01 and db02 both take writes on timeline 2; nothing is changed; stop one of them and \
+             make it a standby of the other; if both conninfos lead to one server, correct them"
         );
     }
 }

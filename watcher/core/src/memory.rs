@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::choose::{Highest, Position};
+use crate::choose::Past;
 use crate::plan::Debt;
 
 /// The format of the state file; another number means another program wrote it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything the watcher remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,12 +18,9 @@ pub struct Memory {
     /// The start of the machine during which moments were written.
     #[serde(default)]
     boot_id: String,
-    /// The name of the node that was active last.
+    /// What the next choice must know.
     #[serde(default)]
-    pub active: Option<String>,
-    /// The highest timeline of each cluster.
-    #[serde(default)]
-    pub highest: Highest,
+    pub past: Past,
     /// What is owed to each target, by its name.
     #[serde(default)]
     pub targets: BTreeMap<String, Debt>,
@@ -42,13 +39,7 @@ pub enum MemoryError {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self {
-            version: VERSION,
-            boot_id: String::new(),
-            active: None,
-            highest: Highest::new(),
-            targets: BTreeMap::new(),
-        }
+        Self { version: VERSION, boot_id: String::new(), past: Past::default(), targets: BTreeMap::new() }
     }
 }
 
@@ -72,15 +63,6 @@ impl Memory {
         }
     }
 
-    /// Remembers the active node.
-    pub fn note_active(&mut self, node: &str, position: Position) {
-        self.highest
-            .entry(position.system_identifier)
-            .and_modify(|highest| *highest = position.timeline.max(*highest))
-            .or_insert(position.timeline);
-        self.active = Some(node.to_owned());
-    }
-
     /// What is owed to a target.
     pub fn debt(&self, target: &str) -> Debt {
         self.targets.get(target).cloned().unwrap_or_default()
@@ -91,6 +73,7 @@ impl Memory {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::choose::{Position, Reached};
     use crate::plan::{Moment, Wanted, WantedPosition};
     use crate::units::{SystemIdentifier, Timeline};
 
@@ -102,10 +85,10 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut memory = Memory::default();
         memory.enter_boot("boot");
-        memory.note_active("db02", position(3));
-        memory.note_active("db01", position(2));
-        assert_eq!(memory.active.as_deref(), Some("db01"));
-        assert_eq!(memory.highest, Highest::from([(SystemIdentifier(u64::MAX), Timeline(3))]));
+        memory.past.note_active("db02", position(3));
+        memory.past.note_active("db01", position(2));
+        let reached = Reached { timeline: Timeline(3), node: "db02".to_owned() };
+        assert_eq!(memory.past.reached, BTreeMap::from([(SystemIdentifier(u64::MAX), reached)]));
         let debt = memory.targets.entry("shop: 店".to_owned()).or_default();
         debt.rewrite_begins(Wanted {
             node: "db02".to_owned(),
@@ -124,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_another_program_wrote_is_refused() {
-        assert_eq!(Memory::parse("version: 2\n"), Err(MemoryError::Version(2)));
+        assert_eq!(Memory::parse("version: 1\nhighest: {7: 1}\n"), Err(MemoryError::Version(1)));
         assert!(matches!(Memory::parse("[]"), Err(MemoryError::Unreadable(_))));
         assert!(matches!(Memory::parse(""), Err(MemoryError::Unreadable(_))));
     }

@@ -28,7 +28,8 @@ pub(crate) async fn check(config: Config) -> anyhow::Result<Exit> {
             Err(_) => tell(&node.name, Err(format!("{}; correct its conninfo, or start it", describe(answer)))),
         }
     }
-    let choice = choose(observations(&answers), &memory.map(|memory| memory.highest).unwrap_or_default());
+    let choice =
+        choose(observations(&answers), config.node_names(), &memory.map(|memory| memory.past).unwrap_or_default());
     let choice_exit = Exit::of_choice(&choice);
     let finding = if choice_exit == Exit::Done { "ok      " } else { "problem " };
     println!("{finding} {}", choice.describe(config.node_names()));

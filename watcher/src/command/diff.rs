@@ -21,8 +21,8 @@ pub(crate) async fn diff(config: Config) -> Exit {
 }
 
 async fn compare(config: &Config) -> anyhow::Result<bool> {
-    let highest = state::peek()?.highest;
-    let choice = choose(observations(&ask_both(config).await), &highest);
+    let past = state::peek()?.past;
+    let choice = choose(observations(&ask_both(config).await), config.node_names(), &past);
     let Choice::Active(node, _) = choice else {
         anyhow::bail!("{}", choice.describe(config.node_names()));
     };

@@ -16,20 +16,21 @@ pub(crate) async fn once(config: Config, with_restart: bool) -> anyhow::Result<E
     let config = Arc::new(config);
     let store = Arc::new(Store::open()?);
     let answers = ask_both(&config).await;
-    let choice = choose(observations(&answers), &store.memory().highest);
+    let (observations, names) = (observations(&answers), config.node_names());
+    let before = store.memory();
+    let choice = choose(observations, names, &before.past);
+    // Two primaries too are remembered, lest the next look take the one that still answers for the only one.
+    store.update(|memory| memory.past.learn(observations, names, choice))?;
     let Choice::Active(node, position) = choice else {
         for (node, answer) in config.nodes.iter().zip(&answers) {
             tracing::error!("{}: {}", node.name, describe(answer));
         }
-        tracing::error!("{}", choice.describe(config.node_names()));
+        tracing::error!("{}", choice.describe(names));
         return Ok(Exit::of_choice(&choice));
     };
-    let name = &config.nodes[node.index()].name;
-    let before = store.memory();
-    store.update(|memory| memory.note_active(name, position))?;
     // Silent when nothing changed: cron sends mail for every line.
     if store.memory() != before {
-        tracing::info!("{}", choice.describe(config.node_names()));
+        tracing::info!("{}", choice.describe(names));
     }
     let tasks: Vec<_> = Keeper::all(&config, &store)
         .into_iter()

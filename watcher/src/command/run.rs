@@ -60,7 +60,9 @@ async fn serve(config: &Arc<Config>, file: &Path, store: &Arc<Store>, signals: &
     for keeper in Keeper::all(config, store) {
         keepers.spawn(keep::up_to_date(keeper, followed.clone(), ending.clone()));
     }
-    let mut watch = Watch::new(config, store, question, active);
+    let (past, learnt) = channel::channel(store.memory().past);
+    tokio::spawn(watch::remember(Arc::clone(store), learnt));
+    let mut watch = Watch::new(config, past, question, active);
 
     let [first, second] = config.node_names();
     tracing::info!("watching {first} and {second} for {} targets", config.targets.len());

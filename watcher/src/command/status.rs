@@ -12,7 +12,7 @@ use crate::state;
 pub(crate) async fn status(config: Config) -> anyhow::Result<Exit> {
     let memory = state::peek()?;
     let answers = ask_both(&config).await;
-    let choice = choose(observations(&answers), &memory.highest);
+    let choice = choose(observations(&answers), config.node_names(), &memory.past);
     println!("{}", choice.describe(config.node_names()));
     for (node, answer) in config.nodes.iter().zip(&answers) {
         println!("node    {}  {}  {}", node.name, node.address.address, describe(answer));

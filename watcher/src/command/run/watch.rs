@@ -1,9 +1,10 @@
 //! What is known of both nodes, and what follows from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use watcher_core::choose::{Choice, Highest, NodeId, Observation, choose};
+use watcher_core::choose::{Choice, NodeId, Observation, Past, choose};
 use watcher_core::config::Config;
 use watcher_core::pace::Pace;
 
@@ -16,9 +17,9 @@ use crate::target::Active;
 /// What is known, and who is told.
 pub(super) struct Watch<'a> {
     config: &'a Config,
-    store: &'a Arc<Store>,
-    /// What the store remembers, here so that a decision never waits for the disk.
-    highest: Highest,
+    /// What is remembered, here so that a decision never waits for the disk. [`remember`] writes down what it is told.
+    past: Past,
+    remembered: watch::Sender<Past>,
     seen: [Seen; 2],
     choice: Option<Choice>,
     question: watch::Sender<Question>,
@@ -35,12 +36,9 @@ struct Seen {
 }
 
 impl Seen {
-    /// What it is to the decision; nothing as long as the first attempt may still end well.
+    /// What it is to the decision; nothing as long as the first attempt may still end well, however late it is.
     fn observation(&self) -> Option<Observation> {
-        match &self.answer {
-            Some(answer) => Some(answer.as_ref().copied().unwrap_or(Observation::Unreachable)),
-            None => self.late.then_some(Observation::Unreachable),
-        }
+        self.answer.as_ref().map(|answer| answer.as_ref().copied().unwrap_or(Observation::Unreachable))
     }
 
     fn describe(&self) -> String {
@@ -52,12 +50,13 @@ impl<'a> Watch<'a> {
     /// Nothing is known yet.
     pub(super) fn new(
         config: &'a Config,
-        store: &'a Arc<Store>,
+        past: watch::Sender<Past>,
         question: watch::Sender<Question>,
         active: watch::Sender<Option<Active>>,
     ) -> Self {
-        let highest = store.memory().highest;
-        Self { config, store, highest, seen: Default::default(), choice: None, question, active }
+        let remembered = past;
+        let past = remembered.borrow().clone();
+        Self { config, past, remembered, seen: Default::default(), choice: None, question, active }
     }
 
     /// Takes in news of a node and decides anew.
@@ -87,7 +86,13 @@ impl<'a> Watch<'a> {
         let [Some(first), Some(second)] = self.seen.each_ref().map(Seen::observation) else {
             return;
         };
-        let choice = choose([first, second], &self.highest);
+        let (observations, names) = ([first, second], self.config.node_names());
+        let choice = choose(observations, names, &self.past);
+        let before = self.past.clone();
+        self.past.learn(observations, names, choice);
+        if self.past != before {
+            self.remembered.send_replace(self.past.clone());
+        }
         if self.choice != Some(choice) {
             self.choice = Some(choice);
             self.announce(choice);
@@ -109,27 +114,14 @@ impl<'a> Watch<'a> {
                 let is_new = *self.active.borrow() != Some(active);
                 tracing::info!("{sentence}");
                 if is_new {
-                    self.highest.insert(position.system_identifier, position.timeline);
                     self.active.send_replace(Some(active));
                     self.question.send_modify(|question| question.log_wanted = (question.log_wanted.0 + 1, node));
-                    self.remember(active);
                 }
             }
             Choice::Nobody(_) => tracing::warn!("{sentence}"),
             Choice::TwoPrimaries(_) => tracing::error!("{sentence}"),
         }
         notify(&[sd_notify::NotifyState::Status(&sentence)]);
-    }
-
-    /// Writes down who is active. A target that changes its file because of it has written it down already.
-    fn remember(&self, active: Active) {
-        let name = self.config.nodes[active.node.index()].name.clone();
-        let store = Arc::clone(self.store);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.update(|memory| memory.note_active(&name, active.position)) {
-                tracing::error!("{error:#}");
-            }
-        });
     }
 
     /// Says where things stand.
@@ -141,5 +133,56 @@ impl<'a> Watch<'a> {
             .as_ref()
             .map_or_else(|| "nothing known yet".to_owned(), |choice| choice.describe(names).to_string());
         tracing::info!("{sentence}; {}: {}; {}: {}", names[0], first.describe(), names[1], second.describe());
+    }
+}
+
+/// Writes down what is remembered, again and again until it is on disk; ends when nobody remembers any more. A target that
+/// changes its file because of it has written it down already.
+pub(super) async fn remember(store: Arc<Store>, mut past: watch::Receiver<Past>) {
+    while past.changed().await.is_ok() {
+        let mut told = false;
+        loop {
+            let (store, latest) = (Arc::clone(&store), past.clone());
+            // The latest is read when it is its turn to be written, so that it never overwrites a later one.
+            let write = move || store.update(|memory| memory.past = latest.borrow().clone());
+            let Ok(Err(error)) = tokio::task::spawn_blocking(write).await else { break };
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!("{error:#}; it is tried again");
+            }
+            tokio::time::sleep(REMEMBER_AGAIN).await;
+        }
+        if told {
+            tracing::info!("the state is written again");
+        }
+    }
+}
+
+const REMEMBER_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use watcher_core::units::{SystemIdentifier, Timeline};
+
+    use super::*;
+
+    const CONFIG: &str = "nodes: {db01: {conninfo: host=a}, db02: {conninfo: host=b}}\n\
+        targets: [{file: /f, set: {a: \"{host}\"}, restart: {command: [/bin/true]}}]\n";
+
+    #[test]
+    fn a_first_answer_that_is_late_is_waited_for() {
+        let config = Config::parse(CONFIG).unwrap();
+        let (active, followed) = watch::channel(None);
+        let question = Question { pace: Pace::Outage, log_wanted: (0, NodeId::First) };
+        let mut watch = Watch::new(&config, watch::channel(Past::default()).0, watch::channel(question).0, active);
+        let primary = |timeline| {
+            let system_identifier = SystemIdentifier(7);
+            Report::Asked(Ok(Observation::Primary { system_identifier, timeline: Timeline(timeline), fenced: false }))
+        };
+        watch.take(NodeId::Second, Report::Late);
+        watch.take(NodeId::First, primary(1));
+        assert_eq!(*followed.borrow(), None);
+        watch.take(NodeId::Second, primary(2));
+        assert_eq!(followed.borrow().map(|active| active.node), Some(NodeId::Second));
     }
 }
