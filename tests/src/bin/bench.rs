@@ -1,0 +1,176 @@
+//! How fast it is, and what it costs. Speed is judged here and not in tests.
+//!
+//! Settings come from the environment: `N` outages of each kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3), `ROUNDS`
+//! of pgbench (60) of `SECONDS` each (2), `IDLE` seconds to look at an idle keeper (30), and `PARTS`, a list of outage,
+//! idle and pgbench. Exits with 1 when a figure misses its target.
+
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use keeper_tests::clock::milliseconds;
+use keeper_tests::environment::{seconds, variable};
+use keeper_tests::fault::Fault;
+use keeper_tests::folder::{clean_up, use_disk};
+use keeper_tests::load;
+use keeper_tests::node::Node;
+use keeper_tests::pair::Pair;
+use keeper_tests::process::cpu_time;
+use keeper_tests::scenario::{Outage, Plan, Stage};
+use keeper_tests::stats::{standard_error, summary};
+
+/// A stage of an outage: its name, and its length in milliseconds.
+type Measure = (&'static str, fn(&Outage) -> f64);
+
+const STAGES: [Measure; 9] = [
+    ("fault → lost", |o| milliseconds(o.fault, o.lost)),
+    ("lost → promoted", |o| milliseconds(o.lost, o.promoted)),
+    ("promoted → row committed", |o| milliseconds(o.promoted, o.recorded)),
+    (LOST_TO_ROW, |o| milliseconds(o.lost, o.recorded)),
+    ("row → rewritten", |o| milliseconds(o.recorded, o.rewritten)),
+    ("rewritten → restart issued", |o| milliseconds(o.rewritten, o.restart_issued)),
+    (ROW_TO_RESTART, |o| milliseconds(o.recorded, o.restart_issued)),
+    ("restart issued → first write", |o| milliseconds(o.restart_issued, o.first_acknowledged.at)),
+    (TOTAL, |o| milliseconds(o.last_acknowledged.at, o.first_acknowledged.at)),
+];
+const LOST_TO_ROW: &str = "lost → row committed";
+const ROW_TO_RESTART: &str = "row → restart issued";
+const TOTAL: &str = "last write → first write";
+
+/// What medians are to be below, in milliseconds.
+const AFTER_LOSS_TARGET: f64 = 150.0;
+const FAST_TARGET: f64 = 1000.0;
+/// What the ratio of throughputs is to reach.
+const THROUGHPUT_TARGET: f64 = 0.99;
+/// What an idle keeper may use of a core, in percent.
+const IDLE_TARGET: f64 = 0.1;
+
+fn main() -> ExitCode {
+    match bench() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<bool> {
+    let parts = variable("PARTS", "outage,idle,pgbench".to_owned())?;
+    let has = |part: &str| parts.split([',', ' ']).any(|word| word == part);
+    let mut met = true;
+    if has("outage") {
+        use_disk(true);
+        for (title, fault, fast) in [
+            ("SIGKILL", Fault::KillAll, false),
+            ("freeze", Fault::Freeze, false),
+            ("SIGKILL, fast_failover", Fault::KillAll, true),
+        ] {
+            met &= outages(title, fault, fast)?;
+        }
+        clean_up()?;
+    }
+    // A disk's moods are larger than what is looked for from here on.
+    use_disk(false);
+    if has("idle") {
+        met &= idle()?;
+    }
+    if has("pgbench") {
+        met &= throughput()?;
+    }
+    clean_up()?;
+    Ok(met)
+}
+
+fn outages(title: &str, fault: Fault, fast_failover: bool) -> Result<bool> {
+    let plan = Plan {
+        fault,
+        keepalive_time: seconds("KEEPALIVE_TIME", 1.0)?,
+        keepalive_count: variable("KEEPALIVE_COUNT", 3)?,
+        fast_failover,
+    };
+    let repeats: usize = variable("N", 10)?;
+    println!("Outage by {title}, {:?} x {}, {repeats} times:", plan.keepalive_time, plan.keepalive_count);
+    let mut outages = Vec::new();
+    for number in 1..=repeats {
+        let outage = Stage::set_up(plan, |_| {})?.strike().with_context(|| format!("outage {number}"))?;
+        eprintln!(
+            "  {number:>2}: service after {:.3} s, {} of {} acknowledged rows lost",
+            outage.until_service().as_secs_f64(),
+            outage.missing.len(),
+            outage.acknowledged
+        );
+        outages.push(outage);
+    }
+    println!("  {:<32}{:>10}{:>10}{:>10}   ms", "", "min", "median", "max");
+    let mut met = true;
+    for (name, length) in STAGES {
+        let lengths: Vec<f64> = outages.iter().map(length).collect();
+        let Some(figures) = summary(&lengths) else { continue };
+        let target = match name {
+            LOST_TO_ROW | ROW_TO_RESTART => Some(AFTER_LOSS_TARGET),
+            _ => None,
+        };
+        let verdict = target.map_or(String::new(), |target| judged(figures.median < target, &format!("< {target}")));
+        met &= target.is_none_or(|target| figures.median < target);
+        println!("  {name:<32}{:>10.1}{:>10.1}{:>10.1}   {verdict}", figures.min, figures.median, figures.max);
+    }
+    let service: Vec<f64> = outages.iter().map(|o| o.until_service().as_secs_f64() * 1000.0).collect();
+    if let Some(figures) = summary(&service) {
+        let verdict = if fast_failover { judged(figures.median < FAST_TARGET, "< 1000") } else { String::new() };
+        met &= !fast_failover || figures.median < FAST_TARGET;
+        let name = "fault → first write";
+        println!("  {name:<32}{:>10.1}{:>10.1}{:>10.1}   {verdict}", figures.min, figures.median, figures.max);
+    }
+    let lost: usize = outages.iter().map(|outage| outage.missing.len()).sum();
+    println!("  acknowledged rows lost: {lost} in all\n");
+    Ok(met)
+}
+
+/// The CPU that keepers use when nothing happens.
+fn idle() -> Result<bool> {
+    let looked = seconds("IDLE", 30.0)?;
+    println!("An idle keeper's CPU, keepalive_time = 1, over {looked:?}:");
+    let pair = Pair::describe("idle").keepalive_time(Duration::from_secs(1)).keepalive_count(4).start()?;
+    let used = |node: &Node| cpu_time(node.keeper()?);
+    let nodes = [("primary", &pair.primary), ("standby", &pair.standby)];
+    let before = [used(&pair.primary)?, used(&pair.standby)?];
+    sleep(looked);
+    let mut met = true;
+    for ((role, node), before) in nodes.into_iter().zip(before) {
+        let percent = (used(node)? - before).as_secs_f64() / looked.as_secs_f64() * 100.0;
+        met &= percent < IDLE_TARGET;
+        println!("  {role:<10} {percent:.4} % of a core   {}", judged(percent < IDLE_TARGET, "< 0.1 %"));
+    }
+    println!();
+    Ok(met)
+}
+
+fn throughput() -> Result<bool> {
+    let rounds = variable("ROUNDS", 60)?;
+    let each = seconds("SECONDS", 2.0)?;
+    println!("pgbench, {rounds} rounds of {each:?} with and without the extension in turn:");
+    let measured = load::compare(rounds, each, |text| eprintln!("  {text}"))?;
+    let (Some(with), Some(without)) = (summary(&measured.with), summary(&measured.without)) else {
+        anyhow::bail!("ROUNDS must be at least 1");
+    };
+    for (name, figures) in [("with", with), ("without", without)] {
+        println!(
+            "  {name:<10}{:>10.0}{:>10.0}{:>10.0}   transactions per second",
+            figures.min, figures.median, figures.max
+        );
+    }
+    let ratio = with.median / without.median;
+    let pairs: Vec<f64> = measured.with.iter().zip(&measured.without).map(|(with, without)| with / without).collect();
+    let error = standard_error(&pairs);
+    // Only what is below the target beyond the noise has missed it.
+    let met = ratio + 2.0 * error >= THROUGHPUT_TARGET;
+    println!("  ratio of medians {ratio:.4}, standard error {error:.4}   {}\n", judged(met, ">= 0.99"));
+    Ok(met)
+}
+
+fn judged(met: bool, target: &str) -> String {
+    format!("target {target}: {}", if met { "met" } else { "MISSED" })
+}

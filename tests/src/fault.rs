@@ -1,0 +1,87 @@
+//! What can befall a primary.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+
+use crate::pair::Pair;
+
+/// A way in which the primary of a pair goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL to the postmaster; its children go down by themselves.
+    KillPostmaster,
+    /// SIGKILL to every process.
+    KillAll,
+    /// `pg_ctl stop -m immediate`.
+    ImmediateShutdown,
+    /// `pg_ctl stop -m fast`, with no start after it.
+    FastShutdown,
+    /// SIGSTOP to every process: sockets stay open and nobody answers.
+    Freeze,
+    /// The cable swallows every packet. Only for a pair in network namespaces.
+    DropPackets,
+}
+
+impl Fault {
+    /// Every one of them.
+    pub const ALL: [Self; 6] = [
+        Self::KillPostmaster,
+        Self::KillAll,
+        Self::ImmediateShutdown,
+        Self::FastShutdown,
+        Self::Freeze,
+        Self::DropPackets,
+    ];
+
+    /// Lets it befall the primary.
+    pub fn strike(self, pair: &Pair) -> Result<()> {
+        match self {
+            Self::KillPostmaster => pair.primary.kill_postmaster(),
+            Self::KillAll => pair.primary.kill_all(),
+            Self::ImmediateShutdown => pair.primary.stop_immediately(),
+            Self::FastShutdown => pair.primary.stop_fast(),
+            Self::Freeze => pair.primary.freeze(),
+            Self::DropPackets => pair.link().context("a cable to cut")?.drop_packets(),
+        }
+        .with_context(|| self.to_string())
+    }
+
+    /// Whether the partner can prove the death, rather than only hear silence.
+    pub fn is_provable(self) -> bool {
+        match self {
+            Self::KillPostmaster | Self::KillAll | Self::ImmediateShutdown => true,
+            // An announced, clean stop is no death.
+            Self::FastShutdown | Self::Freeze | Self::DropPackets => false,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::KillPostmaster => "SIGKILL to the primary's postmaster",
+            Self::KillAll => "SIGKILL to every process of the primary",
+            Self::ImmediateShutdown => "immediate shutdown of the primary",
+            Self::FastShutdown => "fast shutdown of the primary",
+            Self::Freeze => "SIGSTOP to every process of the primary",
+            Self::DropPackets => "every packet between the servers dropped",
+        })
+    }
+}
+
+impl FromStr for Fault {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        Ok(match word {
+            "kill" => Self::KillAll,
+            "postmaster" => Self::KillPostmaster,
+            "immediate" => Self::ImmediateShutdown,
+            "fast" => Self::FastShutdown,
+            "freeze" => Self::Freeze,
+            _ => bail!("must be kill, postmaster, immediate, fast or freeze"),
+        })
+    }
+}

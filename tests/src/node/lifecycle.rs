@@ -1,0 +1,155 @@
+//! Starting a server, and every way of ending it.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Node, PATIENCE};
+use crate::install::{install, run};
+use crate::{netns, process};
+
+impl Node {
+    /// Starts the server and returns at once.
+    pub fn launch(&self) -> Result<()> {
+        let mut running = self.postmaster();
+        ensure!(running.is_none(), "{} runs already", self.name);
+        self.outwait_orphans()?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let mut postgres = install()?.tool("postgres");
+        postgres.arg("-D").arg(self.data()).current_dir(self.data());
+        // Its own process group: a Ctrl-C on the terminal ends us, and the reaper then ends the servers.
+        postgres.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let hosts = self.hosts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let child = match (&self.namespace, hosts) {
+            (Some(namespace), _) => namespace.run(|| postgres.spawn())?,
+            (None, Some(hosts)) => netns::with_hosts_file(&hosts, || postgres.spawn())?,
+            (None, None) => postgres.spawn(),
+        };
+        *running = Some(child.with_context(|| format!("start {}", self.name))?);
+        Ok(())
+    }
+
+    /// Starts the server and waits until it takes connections.
+    pub fn start(&self) -> Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Waits until the server takes connections; fails at once when it has ended.
+    pub fn wait_ready(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            if self.says_ready() {
+                return Ok(());
+            }
+            if let Some(child) = self.postmaster().as_mut()
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("{} ended while starting, {status}:\n{}", self.name, self.log_tail(30));
+            }
+            ensure!(begun.elapsed() < PATIENCE, "{} does not become ready:\n{}", self.name, self.log_tail(30));
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What the postmaster has written for pg_ctl: its process id in the first line, its state in the eighth. A killed one
+    /// leaves the file behind as it was.
+    fn says_ready(&self) -> bool {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let lines: Vec<&str> = file.lines().map(str::trim).collect();
+        let ours = self.postmaster_pid().map(|pid| pid.to_string());
+        lines.get(7) == Some(&"ready") && lines.first().copied() == ours.as_deref()
+    }
+
+    /// Fast shutdown.
+    pub fn stop_fast(&self) -> Result<()> {
+        self.end_with(Signal::SIGINT)
+    }
+
+    /// Immediate shutdown.
+    pub fn stop_immediately(&self) -> Result<()> {
+        self.end_with(Signal::SIGQUIT)
+    }
+
+    /// SIGKILL to the postmaster alone; its children find out by themselves.
+    pub fn kill_postmaster(&self) -> Result<()> {
+        self.end_with(Signal::SIGKILL)
+    }
+
+    /// SIGKILL to every process of the server.
+    pub fn kill_all(&self) -> Result<()> {
+        if let Some(pid) = self.postmaster_pid() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        process::kill_all_in(&self.data())?;
+        self.forget();
+        Ok(())
+    }
+
+    /// SIGSTOP to every process of the server.
+    pub fn freeze(&self) -> Result<()> {
+        process::stop_all_in(&self.data())
+    }
+
+    /// SIGCONT to every process of the server.
+    pub fn thaw(&self) {
+        process::continue_all_in(&self.data());
+    }
+
+    /// Promotes it as an administrator does.
+    pub fn promote(&self) -> Result<()> {
+        run(install()?.tool("pg_ctl").args(["promote", "--wait", "--pgdata"]).arg(self.data())).map(drop)
+    }
+
+    /// Makes it read its settings again.
+    pub fn reload(&self) -> Result<()> {
+        let pid = self.postmaster_pid().with_context(|| format!("{} does not run", self.name))?;
+        kill(pid, Signal::SIGHUP).with_context(|| format!("reload {}", self.name))
+    }
+
+    /// The postmaster's process id.
+    pub fn postmaster_pid(&self) -> Option<Pid> {
+        let running = self.postmaster();
+        running.as_ref().and_then(|child| i32::try_from(child.id()).ok()).map(Pid::from_raw)
+    }
+
+    /// The server's process whose title holds the words.
+    pub fn process(&self, words: &str) -> Option<Pid> {
+        process::living_in(&self.data()).into_iter().find(|pid| process::title(*pid).contains(words))
+    }
+
+    fn end_with(&self, signal: Signal) -> Result<()> {
+        let pid = self.postmaster_pid().with_context(|| format!("{} does not run", self.name))?;
+        kill(pid, signal).with_context(|| format!("send {signal} to {}", self.name))?;
+        let begun = Instant::now();
+        while self.postmaster().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+            ensure!(begun.elapsed() < PATIENCE, "{} survives {signal}:\n{}", self.name, self.log_tail(30));
+            sleep(Duration::from_millis(1));
+        }
+        self.forget();
+        Ok(())
+    }
+
+    /// Reaps the postmaster: a zombie would look alive to whoever reads postmaster.pid.
+    fn forget(&self) {
+        if let Some(mut child) = self.postmaster().take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// PostgreSQL refuses to start while children of a killed postmaster are left.
+    fn outwait_orphans(&self) -> Result<()> {
+        let begun = Instant::now();
+        while !process::living_in(&self.data()).is_empty() {
+            ensure!(begun.elapsed() < PATIENCE, "children of a killed postmaster of {} live on", self.name);
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}

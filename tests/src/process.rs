@@ -1,0 +1,83 @@
+//! Processes by the folder they work in: who they are, and signals to all of them.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Every living process whose working directory lies in the folder. A zombie has no working directory any more.
+pub fn living_in(folder: &Path) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+            let working_directory = fs::read_link(entry.path().join("cwd")).ok()?;
+            working_directory.starts_with(folder).then(|| Pid::from_raw(pid))
+        })
+        .collect()
+}
+
+/// SIGKILL to every process in the folder, until none is left.
+pub fn kill_all_in(folder: &Path) -> Result<()> {
+    until_none_left("kill", folder, Signal::SIGKILL, |_| true)
+}
+
+/// SIGSTOP to every process in the folder, until every one has stopped.
+pub fn stop_all_in(folder: &Path) -> Result<()> {
+    until_none_left("stop", folder, Signal::SIGSTOP, |pid| state(pid) != Some('T'))
+}
+
+/// SIGCONT to every process in the folder.
+pub fn continue_all_in(folder: &Path) {
+    for pid in living_in(folder) {
+        let _ = kill(pid, Signal::SIGCONT);
+    }
+}
+
+/// A process may fork while its siblings get the signal, so one pass is not enough.
+fn until_none_left(what: &str, folder: &Path, signal: Signal, open: impl Fn(Pid) -> bool) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let left: Vec<Pid> = living_in(folder).into_iter().filter(|pid| open(*pid)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < Duration::from_secs(20),
+            "could not {what} processes {left:?} in {}",
+            folder.display()
+        );
+        for pid in left {
+            // Gone in the meantime is what we want.
+            let _ = kill(pid, signal);
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// The one-letter state of a process, as in `ps`.
+fn state(pid: Pid) -> Option<char> {
+    // The name, in parentheses, may itself hold spaces and parentheses.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The command line of a process; PostgreSQL's say what they are in it.
+pub fn title(pid: Pid) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
+}
+
+/// How long a process has been on a CPU so far, to the nanosecond.
+pub fn cpu_time(pid: Pid) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    let nanoseconds = text.split_whitespace().next().unwrap_or_default().parse()?;
+    Ok(Duration::from_nanos(nanoseconds))
+}
