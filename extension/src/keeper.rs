@@ -10,7 +10,9 @@ use crate::observe::{self, Observer};
 use crate::resolve::Resolver;
 use crate::shared::{self, Published, SharedStory, now};
 use crate::{guc, log};
-use keeper_core::{Action, Command, CommandOutcome, Event, Inert, Moment, Node, Reply, Settings};
+use keeper_core::{Action, Command, CommandOutcome, Event, Inert, Level, Moment, Node, Notice, Reply, Settings};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::direct_function_call;
 use pgrx::prelude::*;
@@ -121,6 +123,16 @@ impl Keeper {
                 self.connection.ask(target, &mut self.resolver, now(), patience);
             }
             Action::CloseConnection => self.connection.close(),
+            Action::EmptySynchronousStandbyNames => {
+                if let Err(error) = empty_synchronous_standby_names() {
+                    log::write(&Notice {
+                        level: Level::Warning,
+                        message: "synchronous_standby_names could not be emptied".to_owned(),
+                        detail: format!("The server said: {error}."),
+                        hint: "Empty it on this standby, or commits wait for ever after a promotion.".to_owned(),
+                    });
+                }
+            }
             Action::RunCommand(command) => return self.run_command(command),
             Action::TellRecorder(story) => {
                 shared::tell_story(SharedStory::new(&story, guc::after_command().is_some()));
@@ -233,6 +245,36 @@ fn run_promote() -> Result<(), String> {
     })
     .catch_others(|caught| Err(describe(caught)))
     .execute()
+}
+
+/// Sets `synchronous_standby_names` to nothing in postgresql.auto.conf and has the server read it. An ERROR ends only the attempt.
+fn empty_synchronous_standby_names() -> Result<(), String> {
+    // SAFETY: outside any transaction; begun for the look-up of the role's rights.
+    unsafe { pg_sys::StartTransactionCommand() };
+    let outcome = PgTryBuilder::new(|| {
+        // SAFETY: the parser makes a list of one RawStmt from this text, whose statement is an AlterSystemStmt; both live until the end
+        // of the transaction.
+        unsafe {
+            let parsed = pg_sys::pg_parse_query(c"ALTER SYSTEM SET synchronous_standby_names = ''".as_ptr());
+            let raw = pg_sys::list_nth(parsed, 0).cast::<pg_sys::RawStmt>();
+            pg_sys::AlterSystemSetConfigFile((*raw).stmt.cast());
+        }
+        Ok(())
+    })
+    .catch_others(|caught| Err(describe(caught)))
+    .execute();
+    // SAFETY: ends the transaction begun above, in the way its outcome asks for; the postmaster's number is its own.
+    unsafe {
+        if outcome.is_ok() {
+            pg_sys::CommitTransactionCommand();
+        } else {
+            pg_sys::AbortCurrentTransaction();
+        }
+    }
+    outcome?;
+    // SAFETY: set by the postmaster before any worker starts.
+    let postmaster = Pid::from_raw(unsafe { pg_sys::PostmasterPid });
+    kill(postmaster, Signal::SIGHUP).map_err(|error| error.to_string())
 }
 
 fn describe(caught: pg_sys::panic::CaughtError) -> String {

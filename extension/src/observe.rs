@@ -26,6 +26,7 @@ impl Observer {
             received: position.received,
             replayed: position.replayed,
             streaming: in_recovery && is_streaming(),
+            synchronous: is_synchronous(),
             recorded: Some(shared::recorded()).filter(|&timeline| timeline != 0).map(Timeline),
         }
     }
@@ -65,6 +66,11 @@ pub(crate) fn parameters() -> Parameters {
         max_prepared_transactions: number(c"max_prepared_transactions"),
         max_locks_per_transaction: number(c"max_locks_per_transaction"),
     }
+}
+
+fn is_synchronous() -> bool {
+    // SAFETY: a setting's text or null, which only changes when this process reads its configuration.
+    unsafe { !pg_sys::SyncRepStandbyNames.is_null() && *pg_sys::SyncRepStandbyNames != 0 }
 }
 
 /// The timeline that this server, out of recovery, writes.

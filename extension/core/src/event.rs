@@ -28,6 +28,8 @@ pub struct Observation {
     pub replayed: Lsn,
     /// Whether the WAL receiver is streaming.
     pub streaming: bool,
+    /// Whether PostgreSQL's own `synchronous_standby_names` is set.
+    pub synchronous: bool,
     /// The timeline whose row the recorder has seen in failover_log.
     pub recorded: Option<Timeline>,
 }
@@ -132,6 +134,8 @@ pub enum Action {
     /// Ask the partner, on the open connection if there is one, else over a new one. Whatever comes of it is a
     /// [`Event::KeepaliveEnded`] or [`Event::ConnectionLost`]; silence is the node's to notice.
     SendKeepalive,
+    /// Empty PostgreSQL's `synchronous_standby_names` by ALTER SYSTEM and reload. That it took effect is seen in an [`Observation`].
+    EmptySynchronousStandbyNames,
     /// Close the connection and forget the outstanding keepalive: its time is over, or whom to ask has changed.
     CloseConnection,
     /// Start the command; the worker kills it when it has run for `pg_keeper.command_timeout`.

@@ -18,6 +18,7 @@ use crate::time::Moment;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// A node's memory. It is lost when the worker ends, and rebuilt from the server and the partner's next answer; what was heard before may
 /// be handed in again as [`Evidence`], so that a worker that is restarted while the primary is dead still promotes.
@@ -32,7 +33,12 @@ pub struct Node {
     pub(crate) promotion: Promotion,
     pub(crate) told: Told,
     evidence: Option<Evidence>,
+    /// `synchronous_standby_names` was emptied; it is looked at again from here on.
+    emptied: Option<Moment>,
 }
+
+/// A reload takes a moment; where it has no effect (the command line holds the value), there is no use in asking often.
+const EMPTY_AGAIN: Duration = Duration::from_secs(10);
 
 /// What was heard of the primary that this standby follows. It holds for as long as the server runs and the setting that named the partner
 /// stays.
@@ -96,6 +102,7 @@ impl Node {
             promotion: Promotion::None,
             told: Told::default(),
             evidence,
+            emptied: None,
         }
     }
 
@@ -249,9 +256,29 @@ impl Node {
                 self.partner.state = PartnerState::Alive;
             }
         }
+        self.keep_asynchronous(now, &observation, actions);
         self.keep_alive(now, actions);
         self.go_on_promoting(now, &observation, actions);
         self.consider_promotion(now, &observation, actions);
+    }
+
+    /// A standby's `synchronous_standby_names` is often a copy of its primary's, and names the standby itself. Once promoted, every commit
+    /// would wait for a server that is dead; so it is emptied beforehand, and on a server that was just promoted with one.
+    fn keep_asynchronous(&mut self, now: Moment, observation: &Observation, actions: &mut Vec<Action>) {
+        let becomes_primary = observation.in_recovery && self.settings.as_ref().is_ok_and(|settings| settings.enabled);
+        let became_primary = matches!(self.promotion, Promotion::Asked { .. } | Promotion::Recording { .. });
+        if !observation.synchronous
+            || !(becomes_primary || became_primary)
+            || self.emptied.is_some_and(|until| now < until)
+        {
+            return;
+        }
+        self.emptied = Some(now + EMPTY_AGAIN);
+        actions.push(log(
+            Level::Log,
+            "emptying synchronous_standby_names: nobody would confirm commits after a promotion".to_string(),
+        ));
+        actions.push(Action::EmptySynchronousStandbyNames);
     }
 
     fn keep_alive(&mut self, now: Moment, actions: &mut Vec<Action>) {

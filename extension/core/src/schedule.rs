@@ -1,7 +1,7 @@
 //! When keepalives go out, when one has failed, and when the partner is lost.
 //!
 //! With *s0* the sending of the last answered keepalive and *limit* half of `keepalive_time`, attempt *k* is sent at *s0 + k·time − limit*
-//! and has failed when it is unanswered at *s0 + k·time*, or sooner if refused. So the partner is lost not before *(count − 1)·time*
+//! and has failed when it is unanswered just before *s0 + k·time*, or sooner if refused. So the partner is lost not before *(count − 1)·time*
 //! after its last answer and never later than *count·time*, in whatever way it fails.
 //!
 //! An attempt during which this worker itself stalled is void and repeated, a bounded number of times in one silence: our own stall must
@@ -15,6 +15,9 @@ use core::time::Duration;
 /// The time between two probes of a partner whose connection was reset (`pg_keeper.fast_failover`): long enough for a listening socket to
 /// come back where only the connection was cut, short enough not to be felt.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// An attempt is given up by this part of `keepalive_time` early, so that the worker, which wakes a little late, is within the bound.
+const MARGIN: u32 = 50;
 
 /// A worker that wakes later than this part of an attempt's limit has stalled. Smaller, and a busy machine makes every attempt void;
 /// larger, and an answer that came while the worker stood still is taken for silence.
@@ -249,7 +252,8 @@ impl Schedule {
     }
 
     fn send(&mut self, now: Moment, settings: &Settings, fresh: bool) -> Due {
-        let give_up = self.silent_since + settings.keepalive_time.saturating_mul(self.attempt);
+        let give_up = self.silent_since
+            + (settings.keepalive_time.saturating_mul(self.attempt) - settings.keepalive_time / MARGIN);
         self.outstanding = Some(Outstanding { sent: now, give_up, stalled: false });
         Due::Send { fresh }
     }

@@ -78,6 +78,7 @@ impl Play {
                 received: Lsn(0),
                 replayed: Lsn(0),
                 streaming: false,
+                synchronous: false,
                 recorded: None,
             },
             text: String::new(),
@@ -147,6 +148,8 @@ impl Play {
                         ("primary", _) => self.observation.in_recovery = false,
                         ("streaming", _) => self.observation.streaming = true,
                         ("not-streaming", _) => self.observation.streaming = false,
+                        ("synchronous", _) => self.observation.synchronous = true,
+                        ("asynchronous", _) => self.observation.synchronous = false,
                         ("no-signal", _) => self.observation.standby_signal = false,
                         (_, Some(("at", lsn))) => {
                             self.observation.received = lsn.parse().unwrap();
@@ -302,6 +305,7 @@ fn describe(action: &Action) -> String {
     match action {
         Action::SendKeepalive => "send keepalive".to_owned(),
         Action::CloseConnection => "close connection".to_owned(),
+        Action::EmptySynchronousStandbyNames => "empty synchronous_standby_names".to_owned(),
         Action::RunCommand(command) => format!("run {}", command.setting()),
         Action::TellRecorder(story) => format!(
             "tell recorder: from timeline {}, last answer {}, detected {:.3}, promoted {}, {} missed, {} void",
