@@ -60,7 +60,7 @@ fn transactions_are_read_only_by_default() -> Result<()> {
 fn pg_state_comes_later() -> Result<()> {
     let pair = Pair::describe("later").without_database().start_unarmed()?;
     // There is no view to ask, so the keeper's own word in the log tells when it would promote.
-    pair.wait_until("the standby to be armed", || Ok(pair.standby.log().contains("armed")))?;
+    pair.wait_until("the standby to be armed", || Ok(pair.standby.log().contains("pg_keeper: armed")))?;
     pair.primary.kill_all()?;
     pair.wait_promoted(&pair.standby)?;
     set_up_keeper_database(&pair.standby)?;

@@ -296,7 +296,7 @@ impl Node {
                 }
                 Due::Silence => {
                     actions.push(Action::CloseConnection);
-                    schedule.failed(now, settings, false);
+                    schedule.failed(now, settings, Miss::Silence);
                     self.partner.last_error = format!("no answer within {:?}", settings.limit());
                     self.partner.refused_with.clear();
                     if self.partner.state != PartnerState::Unknown {
@@ -334,7 +334,7 @@ impl Node {
                 self.partner.hint = why.to_string();
             }
             Verdict::Missed(miss) => {
-                schedule.failed(now, settings, miss == Miss::ConnectionRefused);
+                schedule.failed(now, settings, miss);
                 if self.partner.state != PartnerState::Unknown {
                     self.partner.state = PartnerState::Missed;
                 }

@@ -7,6 +7,7 @@
 //! An attempt during which this worker itself stalled is void and repeated, a bounded number of times in one silence: our own stall must
 //! not look like the partner's silence, nor put the decision off for ever.
 
+use crate::answer::Miss;
 use crate::event::earliest;
 use crate::settings::Settings;
 use crate::time::Moment;
@@ -54,6 +55,8 @@ struct Outstanding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Probing {
     refused: u32,
+    /// Probes that were accepted and cut.
+    cut: u32,
     outstanding: bool,
     /// When the next probe is due; `None` while one is outstanding, and when there have been enough.
     next: Option<Moment>,
@@ -204,17 +207,23 @@ impl Schedule {
         self.probing.take_if(|probing| probing.refused >= settings.keepalive_count);
     }
 
-    /// The attempt or the probe failed. `refused` when the host itself refused the connection.
-    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, refused: bool) {
-        match (&mut self.probing, refused) {
-            (Some(probing), true) => {
-                probing.refused = probing.refused.saturating_add(1);
-                let enough = probing.refused >= settings.keepalive_count;
-                probing.next = (!enough).then_some(now + PROBE_INTERVAL);
-                probing.outstanding = false;
+    /// The attempt or the probe failed.
+    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, miss: Miss) {
+        if let Some(probing) = &mut self.probing {
+            probing.outstanding = false;
+            match miss {
+                Miss::ConnectionRefused => {
+                    probing.refused = probing.refused.saturating_add(1);
+                    let enough = probing.refused >= settings.keepalive_count;
+                    probing.next = (!enough).then_some(now + PROBE_INTERVAL);
+                }
+                // Accepted by a kernel whose server was just dying: no proof, and no sign of life either.
+                Miss::ConnectionLost if probing.cut < settings.keepalive_count => {
+                    probing.cut += 1;
+                    probing.next = Some(now + PROBE_INTERVAL);
+                }
+                Miss::ConnectionLost | Miss::Silence | Miss::NotAccepting | Miss::Unreachable => self.probing = None,
             }
-            (Some(_), false) => self.probing = None,
-            (None, _) => {}
         }
         let Some(outstanding) = self.outstanding.take() else {
             return;
@@ -237,7 +246,7 @@ impl Schedule {
     /// probe.
     pub(crate) fn connection_lost(&mut self, settings: &Settings, orderly: bool) -> bool {
         if settings.fast_failover && !orderly && self.probing.is_none() {
-            self.probing = Some(Probing { refused: 0, outstanding: true, next: None });
+            self.probing = Some(Probing { refused: 0, cut: 0, outstanding: true, next: None });
             return true;
         }
         self.outstanding.is_some()

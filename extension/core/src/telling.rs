@@ -244,6 +244,10 @@ impl Node {
     }
 
     fn tell_armed(&mut self, actions: &mut Vec<Action>) {
+        if let Promotion::Asked { .. } = self.promotion {
+            // On its way to a primary it loses what makes it a standby, one thing after the other.
+            return;
+        }
         let reason = match self.not_armed() {
             // Not news: the first keepalive is still under way, or the server is what it is.
             Some(NotArmed::Primary) => {
