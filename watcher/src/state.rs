@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use watcher_core::memory::Memory;
@@ -29,19 +31,66 @@ impl std::fmt::Display for LockHeld {
 
 impl std::error::Error for LockHeld {}
 
-/// What the watcher remembers, on disk. The lock is held as long as this lives.
+/// What the watcher remembers, on disk. The lock is held as long as this lives, but by a guest, who only looks.
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
     memory: Mutex<Memory>,
     /// Held during a change, the writing to disk included, so that readers need not wait for the disk.
     change: Mutex<()>,
-    _lock: File,
+    lock: Option<File>,
 }
+
+/// A file that no other instance with this state folder rewrites as long as this lives.
+#[derive(Debug)]
+pub(crate) struct FileLock(#[allow(dead_code, reason = "it is the lock")] File);
+
+/// How long another instance may take to rewrite a file.
+const FILE_LOCK_WITHIN: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Takes the lock and reads the state.
     pub(crate) fn open() -> anyhow::Result<Self> {
+        Self::open_as(false)
+    }
+
+    /// Takes the lock if nobody holds it, and reads the state.
+    pub(crate) fn open_as_guest() -> anyhow::Result<Self> {
+        Self::open_as(true)
+    }
+
+    /// True if another instance holds the lock, and so nothing can be written down.
+    pub(crate) fn is_guest(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    /// What is remembered now by whoever holds the lock.
+    pub(crate) fn latest(&self) -> anyhow::Result<Memory> {
+        if self.is_guest() { read(&self.folder) } else { Ok(self.memory()) }
+    }
+
+    /// Keeps other instances from rewriting a file; `path` is its real path. It is locked in the state folder: the
+    /// file's own folder may be anywhere and is not ours.
+    pub(crate) fn lock_file(&self, path: &Path) -> anyhow::Result<FileLock> {
+        let lock = self.folder.join(format!("file-{:016x}.lock", fnv1a(path.as_os_str().as_bytes())));
+        let file = File::options().create(true).truncate(false).write(true).open(&lock);
+        let file = file.with_context(|| format!("{}: cannot open the lock", lock.display()))?;
+        let end = Instant::now() + FILE_LOCK_WITHIN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(FileLock(file)),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(anyhow!("{}: another pg-keeper-watcher is rewriting the file", path.display()));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("{}: cannot lock", lock.display()));
+                }
+            }
+        }
+    }
+
+    fn open_as(may_be_guest: bool) -> anyhow::Result<Self> {
         let folder = folder();
         let help = "make the folder writable for this user, or name another one in STATE_DIRECTORY";
         fs::create_dir_all(&folder)
@@ -53,16 +102,17 @@ impl Store {
             .write(true)
             .open(&path)
             .with_context(|| format!("{}: cannot open the lock; {help}", path.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match lock.try_lock() {
+            Ok(()) => Some(lock),
+            Err(TryLockError::WouldBlock) if may_be_guest => None,
             Err(TryLockError::WouldBlock) => return Err(LockHeld(path).into()),
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("{}: cannot lock", path.display()));
             }
-        }
+        };
         let mut memory = read(&folder)?;
         memory.enter_boot(&clock::boot_id());
-        Ok(Self { folder, memory: Mutex::new(memory), change: Mutex::new(()), _lock: lock })
+        Ok(Self { folder, memory: Mutex::new(memory), change: Mutex::new(()), lock })
     }
 
     /// A copy of what is remembered.
@@ -86,6 +136,9 @@ impl Store {
         change: impl FnOnce(&mut Memory),
         keep: impl FnOnce(&anyhow::Result<()>) -> bool,
     ) -> anyhow::Result<()> {
+        if self.is_guest() {
+            return Err(LockHeld(self.folder.join("lock")).into());
+        }
         let _alone = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.memory();
         let mut changed = before.clone();
@@ -99,6 +152,25 @@ impl Store {
         }
         written
     }
+}
+
+/// The same in every version of the program, since two may run side by side.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Tries what writing the state takes, without the lock and without a trace.
+pub(crate) fn rehearse() -> anyhow::Result<()> {
+    let folder = folder();
+    if !folder.exists() {
+        let parent = folder.ancestors().find(|parent| parent.exists()).unwrap_or(Path::new("/"));
+        return nix::unistd::access(parent, nix::unistd::AccessFlags::W_OK)
+            .with_context(|| format!("{}: cannot be created; create it for this user", folder.display()));
+    }
+    let temporary = folder.join(format!("state.yaml.check.{}", std::process::id()));
+    File::create(&temporary)
+        .and_then(|_| fs::remove_file(&temporary))
+        .with_context(|| format!("{}: cannot write; make the folder writable for this user", folder.display()))
 }
 
 /// What is on disk, without the lock: for looking only.

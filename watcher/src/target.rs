@@ -1,14 +1,15 @@
 //! What is done for one target: its file brought up to date, its application restarted.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use watcher_core::choose::{NodeId, Position};
-use watcher_core::config::{Config, NodeConfig, Target};
-use watcher_core::plan::{Due, Moment, Wanted};
+use watcher_core::config::{Config, Target};
+use watcher_core::plan::{Debt, Due, Wanted};
 
 use crate::clock;
-use crate::file::{Original, Placed};
-use crate::restart;
+use crate::file::{Fingerprint, Original, Placed};
+use crate::restart::{self, CarriedOut};
 use crate::state::Store;
 
 /// The active node, as targets are told.
@@ -25,6 +26,8 @@ pub(crate) struct Active {
 pub(crate) struct Keeper {
     config: Arc<Config>,
     at: usize,
+    /// The file's real path, by which its debt is known.
+    key: PathBuf,
     store: Arc<Store>,
 }
 
@@ -35,8 +38,8 @@ pub(crate) enum Restarted {
     NotDue,
     /// Done.
     Done,
-    /// It failed, and is still owed.
-    Failed,
+    /// It failed, or the application is not seen to be back, or there is a newer rewrite: something is still owed.
+    Owed,
 }
 
 /// How often another program's change in the same moment is answered by a new attempt.
@@ -45,7 +48,12 @@ const WRITE_ATTEMPTS: u32 = 3;
 impl Keeper {
     /// One for each target.
     pub(crate) fn all(config: &Arc<Config>, store: &Arc<Store>) -> Vec<Self> {
-        (0..config.targets.len()).map(|at| Self { config: Arc::clone(config), at, store: Arc::clone(store) }).collect()
+        (0..config.targets.len())
+            .map(|at| {
+                let key = key(&config.targets[at].file);
+                Self { config: Arc::clone(config), at, key, store: Arc::clone(store) }
+            })
+            .collect()
     }
 
     /// The target.
@@ -53,48 +61,59 @@ impl Keeper {
         &self.config.targets[self.at]
     }
 
-    /// Brings the file up to date. A restart is owed, on disk, before the file changes.
-    pub(crate) async fn rewrite(&self, active: Active, with_restart: bool) -> anyhow::Result<()> {
+    /// Brings the file up to date, and says what it looks like then. A restart is owed, on disk, before the file changes.
+    pub(crate) async fn rewrite(&self, active: Active, with_restart: bool) -> anyhow::Result<Fingerprint> {
         let keeper = self.clone();
         // Syncing to a busy disk may take long, and nodes must be asked meanwhile.
         tokio::task::spawn_blocking(move || keeper.rewrite_now(active, with_restart)).await?
     }
 
-    fn rewrite_now(&self, active: Active, with_restart: bool) -> anyhow::Result<()> {
+    fn rewrite_now(&self, active: Active, with_restart: bool) -> anyhow::Result<Fingerprint> {
         let target = self.target();
-        let node: &NodeConfig = &self.config.nodes[active.node.index()];
+        let node = &self.config.nodes[active.node.index()];
         let values = target.wanted(node);
-        let before = self.store.memory().debt(&target.name);
+        let original = Original::read(&target.file)?;
+        if original.edit(&values)?.replaced.is_empty() {
+            return Ok(original.seen());
+        }
+        let _alone = self.store.lock_file(original.path())?;
+        original.sweep();
         for _ in 0..WRITE_ATTEMPTS {
             let original = Original::read(&target.file)?;
             let edited = original.edit(&values)?;
             if edited.replaced.is_empty() {
-                return Ok(());
+                return Ok(original.seen());
             }
             let staged = original.stage(&edited.text)?;
-            // Whom the file follows is known for good before it says so: a watcher that died in between would otherwise
-            // begin anew from what was known before, and might go back.
-            self.store.update(|memory| {
-                memory.past.note_active(&node.name, active.position);
-                if with_restart {
-                    let wanted = Wanted { node: node.name.clone(), position: active.position.into() };
-                    memory.targets.entry(target.name.clone()).or_default().rewrite_begins(wanted);
-                }
-            })?;
+            let before = self.debt();
+            if self.store.is_guest() {
+                // Whoever holds the lock may have followed a newer node since this one was asked.
+                let past = self.store.latest()?.past;
+                anyhow::ensure!(past.still_allows(active.position), "{} is no longer the active node", node.name);
+            } else {
+                // Whom the file follows is known for good before it says so: a watcher that died in between would
+                // otherwise begin anew from what was known before, and might go back.
+                self.store.update(|memory| {
+                    memory.past.note_active(&node.name, active.position);
+                    if with_restart {
+                        let wanted = Wanted { node: node.name.clone(), position: active.position.into() };
+                        memory.targets.entry(self.key.clone()).or_default().rewrite_begins(wanted);
+                    }
+                })?;
+            }
             let placed = staged.place();
-            if let Ok(Placed::Done) = placed {
+            if let Ok(Placed::Done(seen)) = placed {
                 let changes: Vec<String> = edited
                     .replaced
                     .iter()
                     .map(|replaced| format!("{} {} -> {}", replaced.path, replaced.from, replaced.to))
                     .collect();
                 tracing::info!("{}: rewrote {}: {}", target.name, target.file.display(), changes.join(", "));
-                return Ok(());
+                return Ok(seen);
             }
             if with_restart {
-                // The file is as it was, so nothing more is owed than before.
                 self.store.note(|memory| {
-                    memory.targets.insert(target.name.clone(), before.clone());
+                    memory.targets.entry(self.key.clone()).or_default().rewrite_undone(&before);
                 })?;
             }
             placed?;
@@ -102,9 +121,31 @@ impl Keeper {
         anyhow::bail!("{}: another program keeps changing the file; stop one of the two", target.file.display())
     }
 
+    /// What the file looks like, without reading it; nothing if it is not there.
+    pub(crate) async fn look(&self) -> Option<Fingerprint> {
+        let file = self.target().file.clone();
+        tokio::task::spawn_blocking(move || Fingerprint::take(&file).ok()).await.ok().flatten()
+    }
+
+    /// Reads the file: what it looks like, and whether it is up to date.
+    pub(crate) async fn compare(&self, active: Active) -> anyhow::Result<(Fingerprint, bool)> {
+        let keeper = self.clone();
+        let compare = move || {
+            let original = Original::read(&keeper.target().file)?;
+            let values = keeper.target().wanted(&keeper.config.nodes[active.node.index()]);
+            Ok((original.seen(), original.edit(&values)?.replaced.is_empty()))
+        };
+        tokio::task::spawn_blocking(compare).await?
+    }
+
     /// What is due of restarts.
     pub(crate) fn due(&self) -> Due {
-        self.store.memory().debt(&self.target().name).due(clock::now(), self.target().restart.limit)
+        self.debt().due(clock::now(), self.target().restart.limit)
+    }
+
+    /// A restart is owed, and not just a look at whether the application is back.
+    pub(crate) fn restart_pending(&self) -> bool {
+        self.debt().restart_pending()
     }
 
     /// Restarts the application. Until that has succeeded, the restart is owed.
@@ -112,37 +153,90 @@ impl Keeper {
         let target = self.target();
         let name = &target.name;
         let begun = clock::now();
-        let outcome = restart::restart(target).await;
-        let result = match &outcome {
-            Ok(()) => Restarted::Done,
-            Err(_) => Restarted::Failed,
-        };
-        let update = self.note_restart(begun, result).await;
+        let issued = self.debt().rewrites;
+        // On disk while the application restarts, so that the limit holds for a watcher that is killed again and again.
+        let noting = self.note(move |debt, target| debt.restart_begins(begun, target.restart.limit));
+        let (outcome, ()) = tokio::join!(restart::carry_out(target, || self.debt().rewrites > issued), noting);
         match outcome {
-            Ok(()) => tracing::info!("{name}: restart finished after {} ms", clock::now().since(begun).as_millis()),
-            Err(error) => tracing::error!("{name}: restart failed: {error:#}; it is pending and is tried again"),
+            Ok(CarriedOut::Restarted) if target.verify.is_some() => {
+                self.note(move |debt, _| debt.restart_carried_out(issued, true)).await;
+                self.verify().await
+            }
+            Ok(CarriedOut::Restarted | CarriedOut::NotRunning) => {
+                self.note(move |debt, _| debt.restart_carried_out(issued, false)).await;
+                tracing::info!("{name}: restart finished after {} ms", clock::now().since(begun).as_millis());
+                Restarted::Done
+            }
+            Ok(CarriedOut::Overtaken) => {
+                tracing::info!("{name}: the restart is no longer waited for: the file was rewritten again meanwhile");
+                Restarted::Owed
+            }
+            Err(error) => {
+                self.note(move |debt, _| debt.restart_failed(issued, clock::now())).await;
+                tracing::error!("{name}: restart failed: {error:#}; it is pending and is tried again");
+                Restarted::Owed
+            }
         }
-        if let Err(error) = update {
-            // The restart is done; after a crash of the watcher it would be done once more.
-            tracing::warn!("{name}: {error:#}");
-        }
-        result
     }
 
-    async fn note_restart(&self, begun: Moment, result: Restarted) -> anyhow::Result<()> {
+    /// Sees whether the application is back after a restart that was carried out.
+    pub(crate) async fn verify(&self) -> Restarted {
+        let target = self.target();
+        let name = &target.name;
+        let issued = self.debt().rewrites;
+        let begun = clock::now();
+        match restart::verify(target, || self.debt().rewrites > issued).await {
+            Ok(true) => {
+                self.note(|debt, _| debt.verified()).await;
+                tracing::info!(
+                    "{name}: restart finished: it was back after {} ms",
+                    clock::now().since(begun).as_millis()
+                );
+                Restarted::Done
+            }
+            Ok(false) => Restarted::Owed,
+            Err(error) => {
+                let gone = restart::is_gone(target).await;
+                self.note(move |debt, _| debt.verify_failed(issued, clock::now(), gone)).await;
+                let next = if gone { "it is gone and is restarted again" } else { "it is looked at again" };
+                tracing::error!("{name}: restarted, but {error:#}; {next}");
+                Restarted::Owed
+            }
+        }
+    }
+
+    fn debt(&self) -> Debt {
+        self.store.memory().debt(&self.key)
+    }
+
+    /// Even if the disk is full: a restart that was done must not be repeated for ever.
+    async fn note(&self, change: impl FnOnce(&mut Debt, &Target) + Send + 'static) {
         let keeper = self.clone();
         let note = move || {
             let target = keeper.target();
-            // Even if the disk is full: a restart that was done must not be repeated for ever.
-            keeper.store.note(|memory| {
-                let debt = memory.targets.entry(target.name.clone()).or_default();
-                debt.restart_begins(begun, target.restart.limit);
-                match result {
-                    Restarted::Failed => debt.restart_failed(clock::now()),
-                    Restarted::Done | Restarted::NotDue => debt.restart_succeeded(),
-                }
-            })
+            keeper.store.note(|memory| change(memory.targets.entry(keeper.key.clone()).or_default(), target))
         };
-        tokio::task::spawn_blocking(note).await?
+        if let Err(error) = tokio::task::spawn_blocking(note).await.map_err(Into::into).and_then(|noted| noted) {
+            tracing::warn!("{}: {error:#}; after a crash the restart might be done once more", self.target().name);
+        }
+    }
+}
+
+/// By what a target's debt is known: where its file really is.
+pub(crate) fn key(file: &Path) -> PathBuf {
+    std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf())
+}
+
+/// Tells of restarts that are owed to files which are no longer configured.
+pub(crate) fn tell_of_orphans(config: &Config, store: &Store) {
+    let keys: Vec<PathBuf> = config.targets.iter().map(|target| key(&target.file)).collect();
+    for (file, debt) in &store.memory().targets {
+        if debt.restart_pending() && !keys.contains(file) {
+            tracing::warn!(
+                "{}: a restart is pending for this file, which is no longer the file of any target; restart its \
+                 application yourself",
+                file.display()
+            );
+        }
     }
 }

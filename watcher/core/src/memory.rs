@@ -1,6 +1,7 @@
 //! What must survive a crash of the watcher: the content of its state file.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,9 +22,9 @@ pub struct Memory {
     /// What the next choice must know.
     #[serde(default)]
     pub past: Past,
-    /// What is owed to each target, by its name.
+    /// What is owed to each target, by the file's real path: a target may be given another name.
     #[serde(default)]
-    pub targets: BTreeMap<String, Debt>,
+    pub targets: BTreeMap<PathBuf, Debt>,
 }
 
 /// A state file that cannot be used.
@@ -64,8 +65,8 @@ impl Memory {
     }
 
     /// What is owed to a target.
-    pub fn debt(&self, target: &str) -> Debt {
-        self.targets.get(target).cloned().unwrap_or_default()
+    pub fn debt(&self, file: &Path) -> Debt {
+        self.targets.get(file).cloned().unwrap_or_default()
     }
 }
 
@@ -89,20 +90,20 @@ mod tests {
         memory.past.note_active("db01", position(2));
         let reached = Reached { timeline: Timeline(3), node: "db02".to_owned() };
         assert_eq!(memory.past.reached, BTreeMap::from([(SystemIdentifier(u64::MAX), reached)]));
-        let debt = memory.targets.entry("shop: 店".to_owned()).or_default();
+        let debt = memory.targets.entry("/shop: 店".into()).or_default();
         debt.rewrite_begins(Wanted {
             node: "db02".to_owned(),
             position: WantedPosition { system_identifier: u64::MAX, timeline: 2 },
         });
-        debt.restart_failed(Moment(5));
+        debt.restart_failed(1, Moment(5));
         assert_eq!(Memory::parse(&memory.to_text().unwrap()), Ok(memory.clone()));
 
         memory.enter_boot("boot");
-        assert!(memory.debt("shop: 店").not_before.is_some());
+        assert!(memory.debt(Path::new("/shop: 店")).not_before.is_some());
         memory.enter_boot("another");
-        assert_eq!(memory.debt("shop: 店").not_before, None);
-        assert!(memory.debt("shop: 店").restart_pending);
-        assert_eq!(memory.debt("other"), Debt::default());
+        assert_eq!(memory.debt(Path::new("/shop: 店")).not_before, None);
+        assert!(memory.debt(Path::new("/shop: 店")).restart_pending());
+        assert_eq!(memory.debt(Path::new("/other")), Debt::default());
     }
 
     #[test]

@@ -61,9 +61,13 @@ impl From<Position> for WantedPosition {
 pub struct Debt {
     /// What its file is made to say; kept for the reader of the state file.
     pub wanted: Option<Wanted>,
-    /// A restart is owed.
-    pub restart_pending: bool,
-    /// Restarts that failed since it is owed.
+    /// Counts the rewrites. A restart makes good those that came before it was issued, and no later one.
+    pub rewrites: u64,
+    /// The rewrites that have been made good.
+    pub restarted: u64,
+    /// The application was restarted and has not been seen to be back.
+    pub unverified: bool,
+    /// Attempts that failed since something is owed.
     pub attempts: u32,
     /// No attempt before this moment.
     pub not_before: Option<Moment>,
@@ -74,10 +78,12 @@ pub struct Debt {
 /// What to do about a restart now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// None is owed.
+    /// Nothing is owed.
     Nothing,
     /// Restart now.
-    Now,
+    Restart,
+    /// The restart was carried out; see now whether the application is back.
+    Verify,
     /// Wait for the next attempt after a failed one.
     Retry(Moment),
     /// Wait because there were as many restarts as the limit allows.
@@ -88,22 +94,37 @@ impl Debt {
     /// The file is about to be renamed: from now on a restart is owed, and at once, whatever failed before.
     pub fn rewrite_begins(&mut self, wanted: Wanted) {
         self.wanted = Some(wanted);
-        self.restart_pending = true;
-        self.attempts = 0;
-        self.not_before = None;
+        self.rewrites += 1;
+        self.owe_anew();
+    }
+
+    /// The file is as it was: nothing more is owed than before. What a restart that was under way has achieved meanwhile
+    /// stays.
+    pub fn rewrite_undone(&mut self, before: &Self) {
+        self.wanted.clone_from(&before.wanted);
+        self.rewrites = before.rewrites.max(self.restarted);
+        self.attempts = before.attempts;
+        self.not_before = before.not_before;
+    }
+
+    /// A restart is owed.
+    pub fn restart_pending(&self) -> bool {
+        self.restarted < self.rewrites
     }
 
     /// What is due.
     pub fn due(&self, now: Moment, limit: Option<Limit>) -> Due {
-        if !self.restart_pending {
+        let pending = self.restart_pending();
+        if !pending && !self.unverified {
             return Due::Nothing;
         }
-        if let Some(until) = limit.and_then(|limit| self.limited_until(now, limit)) {
+        if pending && let Some(until) = limit.and_then(|limit| self.limited_until(now, limit)) {
             return Due::Limited(until);
         }
         match self.not_before {
             Some(moment) if moment > now => Due::Retry(moment),
-            Some(_) | None => Due::Now,
+            Some(_) | None if pending => Due::Restart,
+            Some(_) | None => Due::Verify,
         }
     }
 
@@ -115,18 +136,41 @@ impl Debt {
         self.restarts.drain(..surplus);
     }
 
-    /// It succeeded.
-    pub fn restart_succeeded(&mut self) {
-        self.restart_pending = false;
-        self.attempts = 0;
-        self.not_before = None;
+    /// A restart that was issued after so many rewrites was carried out; `verify`: it is not known yet whether the
+    /// application is back.
+    pub fn restart_carried_out(&mut self, rewrites: u64, verify: bool) {
+        self.restarted = self.restarted.max(rewrites);
+        self.unverified = verify;
+        if !self.restart_pending() {
+            self.owe_anew();
+        }
     }
 
-    /// It failed, and is still owed.
-    pub fn restart_failed(&mut self, now: Moment) {
-        let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.attempts)).min(LONGEST_RETRY);
-        self.attempts = self.attempts.saturating_add(1);
-        self.not_before = Some(now.after(pause));
+    /// A restart that was issued after so many rewrites failed, and is still owed.
+    pub fn restart_failed(&mut self, rewrites: u64, now: Moment) {
+        if self.rewrites == rewrites {
+            self.put_off(now);
+        }
+    }
+
+    /// The application was seen to be back.
+    pub fn verified(&mut self) {
+        self.unverified = false;
+        if !self.restart_pending() {
+            self.owe_anew();
+        }
+    }
+
+    /// The application was not seen to be back. It may just be slow, and another restart would throw it back to the
+    /// start, so it is looked at again; only if it is `gone` it is restarted again.
+    pub fn verify_failed(&mut self, rewrites: u64, now: Moment, gone: bool) {
+        if self.rewrites == rewrites {
+            if gone {
+                self.restarted = rewrites.saturating_sub(1);
+                self.unverified = false;
+            }
+            self.put_off(now);
+        }
     }
 
     /// The machine was started again: its clock began anew, so moments mean nothing any more.
@@ -135,11 +179,44 @@ impl Debt {
         self.restarts.clear();
     }
 
+    fn owe_anew(&mut self) {
+        self.attempts = 0;
+        self.not_before = None;
+    }
+
+    fn put_off(&mut self, now: Moment) {
+        let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.attempts)).min(LONGEST_RETRY);
+        self.attempts = self.attempts.saturating_add(1);
+        self.not_before = Some(now.after(pause));
+    }
+
     fn limited_until(&self, now: Moment, limit: Limit) -> Option<Moment> {
         let count = limit.count.get() as usize;
         let oldest = self.restarts.len().checked_sub(count).and_then(|at| self.restarts.get(at))?;
         let until = oldest.after(limit.window);
         (until > now).then_some(until)
+    }
+}
+
+/// How often a file is put right that another program changed back. Two programs that undo each other's work for ever
+/// would restart the application for ever.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repairs(Vec<Moment>);
+
+impl Repairs {
+    /// So often,
+    pub const COUNT: usize = 3;
+    /// in so much time.
+    pub const WINDOW: Duration = Duration::from_secs(600);
+
+    /// Whether the file is put right once more; if so, that is counted.
+    pub fn allow(&mut self, now: Moment) -> bool {
+        self.0.retain(|moment| moment.after(Self::WINDOW) > now);
+        let allowed = self.0.len() < Self::COUNT;
+        if allowed {
+            self.0.push(now);
+        }
+        allowed
     }
 }
 
@@ -153,60 +230,118 @@ mod tests {
         Wanted { node: "db02".to_owned(), position: WantedPosition { system_identifier: 7, timeline } }
     }
 
+    fn owing() -> Debt {
+        let mut debt = Debt::default();
+        debt.rewrite_begins(wanted(2));
+        debt
+    }
+
     #[test]
     fn a_restart_is_owed_until_it_succeeded() {
-        let mut debt = Debt::default();
-        assert_eq!(debt.due(Moment(0), None), Due::Nothing);
-        debt.rewrite_begins(wanted(2));
-        assert_eq!(debt.due(Moment(0), None), Due::Now);
+        assert_eq!(Debt::default().due(Moment(0), None), Due::Nothing);
+        let mut debt = owing();
+        assert_eq!(debt.due(Moment(0), None), Due::Restart);
         debt.restart_begins(Moment(0), None);
-        assert_eq!(debt.due(Moment(0), None), Due::Now);
-        debt.restart_succeeded();
+        assert_eq!(debt.due(Moment(0), None), Due::Restart);
+        debt.restart_carried_out(1, false);
         assert_eq!(debt.due(Moment(0), None), Due::Nothing);
-        assert_eq!(debt, Debt { wanted: Some(wanted(2)), ..Debt::default() });
+        assert_eq!(debt, Debt { wanted: Some(wanted(2)), rewrites: 1, restarted: 1, ..Debt::default() });
+    }
+
+    #[test]
+    fn a_restart_makes_good_only_the_rewrites_before_it() {
+        let mut debt = owing();
+        debt.restart_begins(Moment(0), None);
+        debt.rewrite_begins(wanted(3));
+        debt.restart_carried_out(1, false);
+        assert_eq!(debt.due(Moment(0), None), Due::Restart);
+        debt.restart_failed(1, Moment(0));
+        debt.verify_failed(1, Moment(0), true);
+        assert_eq!(debt.due(Moment(0), None), Due::Restart);
+        debt.restart_carried_out(2, false);
+        assert_eq!(debt.due(Moment(0), None), Due::Nothing);
+    }
+
+    #[test]
+    fn a_rewrite_that_did_not_happen_owes_nothing() {
+        let mut debt = owing();
+        debt.restart_failed(1, Moment(0));
+        let before = debt.clone();
+        debt.rewrite_begins(wanted(3));
+        debt.rewrite_undone(&before);
+        assert_eq!(debt, before);
+        debt.rewrite_begins(wanted(3));
+        debt.restart_carried_out(1, false);
+        debt.rewrite_undone(&before);
+        assert!(!debt.restart_pending());
+    }
+
+    #[test]
+    fn a_slow_application_is_looked_at_again_and_not_restarted_again() {
+        let mut debt = owing();
+        debt.restart_carried_out(1, true);
+        assert_eq!(debt.due(Moment(0), None), Due::Verify);
+        debt.verify_failed(1, Moment(0), false);
+        assert_eq!(debt.due(Moment(0), None), Due::Retry(Moment(1000)));
+        assert_eq!(debt.due(Moment(1000), None), Due::Verify);
+        let mut back = debt.clone();
+        back.verified();
+        assert_eq!(back.due(Moment(1000), None), Due::Nothing);
+        // Unless it died.
+        debt.verify_failed(1, Moment(1000), true);
+        assert_eq!(debt.due(Moment(3000), None), Due::Restart);
+        // Or there is another node to follow.
+        back.restart_carried_out(1, true);
+        back.rewrite_begins(wanted(3));
+        assert_eq!(back.due(Moment(0), None), Due::Restart);
     }
 
     #[test]
     fn failed_restarts_are_tried_less_and_less_often() {
-        let mut debt = Debt::default();
-        debt.rewrite_begins(wanted(2));
+        let mut debt = owing();
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            debt.restart_failed(Moment(1000));
+            debt.restart_failed(1, Moment(1000));
             pauses.push(match debt.due(Moment(1000), None) {
                 Due::Retry(moment) => moment.since(Moment(1000)).as_secs(),
-                Due::Nothing | Due::Now | Due::Limited(_) => 0,
+                Due::Nothing | Due::Restart | Due::Verify | Due::Limited(_) => 0,
             });
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(debt.due(Moment(61_000), None), Due::Now);
+        assert_eq!(debt.due(Moment(61_000), None), Due::Restart);
     }
 
     #[test]
     fn a_new_failover_does_not_wait_for_the_retry_of_an_old_one() {
-        let mut debt = Debt::default();
-        debt.rewrite_begins(wanted(2));
-        debt.restart_failed(Moment(0));
+        let mut debt = owing();
+        debt.restart_failed(1, Moment(0));
         assert_eq!(debt.due(Moment(0), None), Due::Retry(Moment(1000)));
         debt.rewrite_begins(wanted(3));
-        assert_eq!(debt.due(Moment(0), None), Due::Now);
+        assert_eq!(debt.due(Moment(0), None), Due::Restart);
     }
 
     #[test]
     fn the_limit_holds_back_and_lets_go() {
         let limit = Some(parse_limit("2 per 10s").unwrap());
         let mut debt = Debt::default();
-        for (begun, due) in [(0, Due::Now), (4000, Due::Now), (5000, Due::Limited(Moment(10_000)))] {
+        for (begun, due) in [(0, Due::Restart), (4000, Due::Restart), (5000, Due::Limited(Moment(10_000)))] {
             debt.rewrite_begins(wanted(2));
             assert_eq!(debt.due(Moment(begun), limit), due);
             debt.restart_begins(Moment(begun), limit);
-            debt.restart_succeeded();
+            debt.restart_carried_out(debt.rewrites, false);
         }
         debt.rewrite_begins(wanted(3));
         assert_eq!(debt.due(Moment(10_000), limit), Due::Limited(Moment(14_000)));
-        assert_eq!(debt.due(Moment(14_000), limit), Due::Now);
+        assert_eq!(debt.due(Moment(14_000), limit), Due::Restart);
         assert_eq!(debt.restarts.len(), 2);
         debt.forget_moments();
-        assert_eq!(debt.due(Moment(0), limit), Due::Now);
+        assert_eq!(debt.due(Moment(0), limit), Due::Restart);
+    }
+
+    #[test]
+    fn a_file_is_put_right_so_often_and_no_more() {
+        let mut repairs = Repairs::default();
+        let allowed = [0, 1000, 2000, 3000, 599_999, 600_000, 600_500, 601_000].map(|at| repairs.allow(Moment(at)));
+        assert_eq!(allowed, [true, true, true, false, false, true, false, true]);
     }
 }

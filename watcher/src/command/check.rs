@@ -19,7 +19,10 @@ pub(crate) async fn check(config: Config) -> anyhow::Result<Exit> {
         }
     };
     let memory = state::peek();
-    tell("state", memory.as_ref().map(|_| "readable".to_owned()).map_err(|error| format!("{error:#}")));
+    let usable = memory.as_ref().map_err(|error| format!("{error:#}")).and_then(|_| {
+        state::rehearse().map(|()| "can be read and written".to_owned()).map_err(|error| format!("{error:#}"))
+    });
+    tell("state", usable);
 
     let answers = ask_both(&config).await;
     for (node, answer) in config.nodes.iter().zip(&answers) {

@@ -9,18 +9,25 @@ use watcher_core::plan::Due;
 use super::{ask_both, describe, observations};
 use crate::exit::Exit;
 use crate::state::Store;
-use crate::target::{Active, Keeper, Restarted};
+use crate::target::{Active, Keeper, Restarted, tell_of_orphans};
 
 /// Looks once and acts. Silent unless something changed or failed.
 pub(crate) async fn once(config: Config, with_restart: bool) -> anyhow::Result<Exit> {
     let config = Arc::new(config);
-    let store = Arc::new(Store::open()?);
+    // Without a restart nothing need be remembered, so a daemon that holds the lock is no obstacle: this is what an
+    // application's unit runs before it starts.
+    let store = Arc::new(if with_restart { Store::open()? } else { Store::open_as_guest()? });
+    if with_restart {
+        tell_of_orphans(&config, &store);
+    }
     let answers = ask_both(&config).await;
     let (observations, names) = (observations(&answers), config.node_names());
     let before = store.memory();
     let choice = choose(observations, names, &before.past);
     // Two primaries too are remembered, lest the next look take the one that still answers for the only one.
-    store.update(|memory| memory.past.learn(observations, names, choice))?;
+    if !store.is_guest() {
+        store.update(|memory| memory.past.learn(observations, names, choice))?;
+    }
     let Choice::Active(node, position) = choice else {
         for (node, answer) in config.nodes.iter().zip(&answers) {
             tracing::error!("{}: {}", node.name, describe(answer));
@@ -53,7 +60,7 @@ async fn bring_up_to_date(keeper: Keeper, active: Active, with_restart: bool) ->
     }
     match restart_if_due(&keeper).await {
         Restarted::NotDue | Restarted::Done => Exit::Done,
-        Restarted::Failed => Exit::RestartPending,
+        Restarted::Owed => Exit::RestartPending,
     }
 }
 
@@ -61,10 +68,15 @@ async fn bring_up_to_date(keeper: Keeper, active: Active, with_restart: bool) ->
 async fn restart_if_due(keeper: &Keeper) -> Restarted {
     match keeper.due() {
         Due::Nothing => Restarted::NotDue,
-        Due::Now | Due::Retry(_) => keeper.restart().await,
+        Due::Verify => keeper.verify().await,
+        Due::Retry(_) if !keeper.restart_pending() => keeper.verify().await,
+        Due::Restart | Due::Retry(_) => {
+            tokio::time::sleep(keeper.target().restart.splay.mul_f64(fastrand::f64())).await;
+            keeper.restart().await
+        }
         Due::Limited(_) => {
             tracing::error!("{}: restart pending: there were as many restarts as limit allows", keeper.target().name);
-            Restarted::Failed
+            Restarted::Owed
         }
     }
 }

@@ -1,52 +1,71 @@
 //! `run`: the daemon.
 //!
 //! One task asks each node, one task looks after each target; [`watch`] turns their news into a decision. It ends with
-//! SIGTERM or SIGINT: a rewrite that is under way is finished, a restart that is owed stays owed. With SIGHUP it reads its
-//! configuration again and begins anew with it; the old one stays if the new one is refused.
+//! SIGTERM or SIGINT: a rewrite or a restart that is under way is finished if that does not take long, a restart that is owed
+//! stays owed. With SIGHUP it reads its configuration again and begins anew with it as soon as no restart is under way; the
+//! old one serves until then, and stays if the new one is refused.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch as channel};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
-use watcher_core::choose::NodeId;
+use watcher_core::choose::{NodeId, Past};
 use watcher_core::config::Config;
 use watcher_core::pace::Pace;
 
-use self::keep::Ending;
+use self::keep::{Ending, Troubles};
 use self::signals::{Signals, Told};
 use self::watch::Watch;
 use crate::exit::Exit;
 use crate::load;
 use crate::node::{Question, keep_asking};
 use crate::state::Store;
-use crate::target::Keeper;
+use crate::target::{Keeper, tell_of_orphans};
 
 mod keep;
 mod signals;
 mod watch;
 
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
-/// How long a rewrite may take to finish at the end.
+/// How long a rewrite or a restart may take to finish at the end.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Watches until it is told to end; `file` is where the configuration came from.
 pub(crate) async fn run(config: Config, file: &Path) -> anyhow::Result<Exit> {
     let store = Arc::new(Store::open()?);
     let mut signals = Signals::new()?;
+    let (past, learnt) = channel::channel(store.memory().past);
+    let mut remembering = JoinSet::new();
+    remembering.spawn(watch::remember(Arc::clone(&store), learnt));
     let mut config = Arc::new(config);
-    while let Some(new) = serve(&config, file, &store, &mut signals).await {
-        config = Arc::new(new);
+    loop {
+        tell_of_orphans(&config, &store);
+        let served = tokio::select! {
+            served = serve(&config, file, &store, &past, &mut signals) => served?,
+            Some(ended) = remembering.join_next() => return Err(lost("the task that writes the state", ended)),
+        };
+        match served {
+            Some(new) => config = Arc::new(new),
+            None => break,
+        }
     }
     tracing::info!("told to end");
     Ok(Exit::Done)
 }
 
 /// Watches with one configuration, until it is told to end or there is a new one.
-async fn serve(config: &Arc<Config>, file: &Path, store: &Arc<Store>, signals: &mut Signals) -> Option<Config> {
+async fn serve(
+    config: &Arc<Config>,
+    file: &Path,
+    store: &Arc<Store>,
+    past: &channel::Sender<Past>,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<Config>> {
     let (report, mut reports) = mpsc::channel(16);
     let (question, asked) = channel::channel(Question { pace: Pace::Outage, log_wanted: (0, NodeId::First) });
     // Dropped at the end, and the connections with it.
@@ -56,50 +75,62 @@ async fn serve(config: &Arc<Config>, file: &Path, store: &Arc<Store>, signals: &
     }
     let (active, followed) = channel::channel(None);
     let (end, ending) = channel::channel(Ending::NotYet);
+    let troubles = Troubles::default();
     let mut keepers = JoinSet::new();
     for keeper in Keeper::all(config, store) {
-        keepers.spawn(keep::up_to_date(keeper, followed.clone(), ending.clone()));
+        let (followed, ending, calm) = (followed.clone(), ending.clone(), config.polling.calm);
+        keepers.spawn(keep::up_to_date(keeper, followed, ending, calm, troubles.clone()));
     }
-    let (past, learnt) = channel::channel(store.memory().past);
-    tokio::spawn(watch::remember(Arc::clone(store), learnt));
-    let mut watch = Watch::new(config, past, question, active);
+    let mut watch = Watch::new(config, past.clone(), question, active);
 
     let [first, second] = config.node_names();
     tracing::info!("watching {first} and {second} for {} targets", config.targets.len());
     notify(&[NotifyState::Ready, NotifyState::Status("asking both nodes")]);
     let mut summary = every(SUMMARY_EVERY);
-    let new = loop {
+    let mut new = None;
+    // The old configuration serves until no restart is under way: it would be forgotten and done again.
+    loop {
         tokio::select! {
             Some((node, report)) = reports.recv() => watch.take(node, report),
-            _ = summary.tick() => watch.summarize(),
+            _ = summary.tick() => watch.summarize(&troubles.all()),
             told = signals.next() => match told {
-                Told::End => break None,
+                Told::End => break,
                 Told::Reload => match reload(file) {
-                    Some(new) => break Some(new),
+                    Some(config) => {
+                        new = Some(config);
+                        end.send_replace(Ending::AfterRestart);
+                    }
                     None => notify(&[NotifyState::Ready]),
                 },
             },
-        }
-    };
-
-    if new.is_some() {
-        // A restart that is under way would be forgotten and done again, so it is waited for.
-        end.send_replace(Ending::AfterRestart);
-        tokio::select! {
-            () = all_done(&mut keepers) => return new,
-            () = signals.end() => {}
+            ended = keepers.join_next() => match ended {
+                Some(Ok(Ok(()))) if new.is_some() => {}
+                Some(Ok(ended)) => return Err(lost("a target's task", ended)),
+                Some(Err(error)) => return Err(lost("a target's task", Err(error))),
+                None => return Ok(new),
+            },
+            Some(ended) = pollers.join_next() => return Err(lost("a node's task", ended)),
         }
     }
-    end.send_replace(Ending::Now);
     notify(&[NotifyState::Stopping]);
+    // Begun anew while it still goes on, a restart would meet itself.
+    end.send_replace(Ending::AfterRestart);
     if timeout(FINISH_WITHIN, all_done(&mut keepers)).await.is_err() {
-        tracing::warn!("a rewrite did not finish within {FINISH_WITHIN:?}");
+        tracing::warn!("a rewrite or a restart did not finish within {FINISH_WITHIN:?}; what is owed stays owed");
     }
-    None
+    Ok(None)
 }
 
-async fn all_done(tasks: &mut JoinSet<()>) {
+async fn all_done(tasks: &mut JoinSet<Result<(), JoinError>>) {
     while tasks.join_next().await.is_some() {}
+}
+
+/// Without one of its tasks the daemon would look alive and be blind: whoever started it starts it again.
+fn lost(what: &str, ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow!("{what} ended by itself"),
+        Err(error) => anyhow!("{what} ended: {error}"),
+    }
 }
 
 /// The new configuration, or nothing if the old one stays.

@@ -7,6 +7,7 @@ use super::{ask_both, describe, observations};
 use crate::exit::Exit;
 use crate::file::Original;
 use crate::state;
+use crate::target::key;
 
 /// Prints a table.
 pub(crate) async fn status(config: Config) -> anyhow::Result<Exit> {
@@ -26,16 +27,22 @@ pub(crate) async fn status(config: Config) -> anyhow::Result<Exit> {
         let file = match active.map(|node| Original::read(&target.file)?.edit(&target.wanted(node))) {
             None => "not compared".to_owned(),
             Some(Ok(edited)) if edited.replaced.is_empty() => "up to date".to_owned(),
-            Some(Ok(_)) => "not up to date".to_owned(),
+            Some(Ok(_)) => {
+                exit = exit.worse(Exit::RestartPending);
+                "not up to date".to_owned()
+            }
             Some(Err(error)) => {
                 exit = exit.worse(Exit::Failed);
                 format!("{error:#}")
             }
         };
-        let debt = memory.debt(&target.name);
-        let restart = if debt.restart_pending {
+        let debt = memory.debt(&key(&target.file));
+        let restart = if debt.restart_pending() {
             exit = exit.worse(Exit::RestartPending);
             format!("restart pending, {} failed", debt.attempts)
+        } else if debt.unverified {
+            exit = exit.worse(Exit::RestartPending);
+            "restarted, not seen to be back".to_owned()
         } else {
             "no restart pending".to_owned()
         };

@@ -10,22 +10,43 @@ use std::time::Duration;
 
 use watcher_core::config::{RestartHow, Target};
 
-/// Restarts a target's application and sees, where it is configured, that it is back.
-pub(crate) async fn restart(target: &Target) -> anyhow::Result<()> {
+/// How a restart came out that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CarriedOut {
+    /// It was carried out.
+    Restarted,
+    /// The application does not run, on purpose: it reads the file when it is started.
+    NotRunning,
+    /// It still goes on, and is no longer waited for: another one is due.
+    Overtaken,
+}
+
+/// Restarts a target's application; `overtaken` tells that another restart has become due meanwhile.
+pub(crate) async fn carry_out(target: &Target, overtaken: impl Fn() -> bool) -> anyhow::Result<CarriedOut> {
     let restart = &target.restart;
-    if !restart.splay.is_zero() {
-        let wait = restart.splay.mul_f64(fastrand::f64());
-        tracing::info!("{}: restart in {} ms", target.name, wait.as_millis());
-        tokio::time::sleep(wait).await;
-    }
     match &restart.how {
         RestartHow::Command(argv) => command::run(&target.name, argv, restart.timeout, restart.kill_after).await?,
         RestartHow::Signal { pid_file, signal } => signal::send(&target.name, pid_file, *signal)?,
-        RestartHow::SystemdUnit(unit) => systemd::restart(&target.name, unit, restart).await?,
+        RestartHow::SystemdUnit(unit) => return systemd::restart(&target.name, unit, restart, overtaken).await,
     }
+    Ok(CarriedOut::Restarted)
+}
+
+/// Waits, where it is configured, until the application is back; false if it was overtaken.
+pub(crate) async fn verify(target: &Target, overtaken: impl Fn() -> bool) -> anyhow::Result<bool> {
     match &target.verify {
-        Some(verify) => verify::tcp(verify).await,
-        None => Ok(()),
+        Some(verify) => verify::tcp(verify, overtaken).await,
+        None => Ok(true),
+    }
+}
+
+/// An application that does not answer is known to be dead, and not just slow.
+pub(crate) async fn is_gone(target: &Target) -> bool {
+    match &target.restart.how {
+        // Nothing tells what a program has started.
+        RestartHow::Command(_) => false,
+        RestartHow::Signal { pid_file, .. } => signal::check(pid_file).is_err(),
+        RestartHow::SystemdUnit(unit) => systemd::has_failed(unit).await,
     }
 }
 

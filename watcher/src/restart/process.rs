@@ -53,6 +53,9 @@ pub(super) async fn output(argv: &[&str], limit: Duration) -> anyhow::Result<Out
         .with_context(|| format!("cannot start {program}"))
 }
 
+/// How long a killed process may take to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
 async fn end(child: &mut Child, group: Option<u32>, kill_after: Duration) {
     let Some(group) = group.and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else {
         return;
@@ -61,6 +64,7 @@ async fn end(child: &mut Child, group: Option<u32>, kill_after: Duration) {
     let _ = killpg(group, Signal::SIGTERM);
     if timeout(kill_after, child.wait()).await.is_err() {
         let _ = killpg(group, Signal::SIGKILL);
-        let _ = child.wait().await;
+        // What hangs in the kernel outlives even that.
+        let _ = timeout(KILLED_WITHIN, child.wait()).await;
     }
 }

@@ -1,12 +1,19 @@
 //! The task that looks after one target as long as the daemon runs.
+//!
+//! The file comes first: a new active node is written into it at once, whatever a restart that is under way is doing.
+//! That restart makes good only the rewrites before it, so that another one follows.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
-use watcher_core::plan::Due;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use watcher_core::plan::{Due, Repairs};
 
 use crate::clock;
+use crate::file::Fingerprint;
 use crate::target::{Active, Keeper};
 
 /// Whether the task is to end.
@@ -14,77 +21,217 @@ use crate::target::{Active, Keeper};
 pub(super) enum Ending {
     /// It goes on.
     NotYet,
-    /// As soon as no restart is under way.
+    /// As soon as no restart is under way; no other one is begun.
     AfterRestart,
-    /// At once; a restart that is under way stays owed.
-    Now,
+}
+
+/// The rewrites that keep failing, by target.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Troubles(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Troubles {
+    /// Each as a sentence.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.lock().iter().map(|(target, error)| format!("{target}: {error}")).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The pause after a rewrite that failed; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// Follows the active node: the file first, then the restart, again and again until both have succeeded.
+/// Follows the active node until it is told to end.
 pub(super) async fn up_to_date(
     keeper: Keeper,
     mut followed: watch::Receiver<Option<Active>>,
     mut ending: watch::Receiver<Ending>,
-) {
-    let mut rewritten: Option<Active> = None;
-    let mut failures = Failures::default();
+    calm: Duration,
+    troubles: Troubles,
+) -> Result<(), JoinError> {
+    let mut minder = Minder {
+        keeper,
+        calm,
+        settled: None,
+        attempted: None,
+        look_again: Instant::now(),
+        failures: Failures::default(),
+        troubles,
+        repairs: Repairs::default(),
+        given_up: false,
+        restarting: JoinSet::new(),
+        restart_at: None,
+        limit_told: false,
+    };
     loop {
         let active = *followed.borrow_and_update();
-        let mut again = None;
+        let ends = *ending.borrow_and_update() == Ending::AfterRestart;
+        let mut wake = None;
         if let Some(active) = active {
-            if rewritten != Some(active) {
-                match keeper.rewrite(active, true).await {
-                    Ok(()) => {
-                        rewritten = Some(active);
-                        failures = Failures::default();
-                    }
-                    Err(error) => again = Some(failures.next(&keeper.target().name, format!("{error:#}"))),
-                }
-            }
-            if *ending.borrow() != Ending::NotYet {
-                return;
-            }
-            // A restart that is owed waits for the file that it is owed for.
-            if rewritten == Some(active) {
-                again = match keeper.due() {
-                    Due::Nothing => None,
-                    Due::Retry(moment) => Some(moment.since(clock::now())),
-                    Due::Limited(moment) => {
-                        let wait = moment.since(clock::now());
-                        tracing::error!(
-                            "{}: restart pending: there were as many restarts as limit allows; next attempt in {} s",
-                            keeper.target().name,
-                            wait.as_secs()
-                        );
-                        Some(wait)
-                    }
-                    Due::Now => {
-                        tokio::select! {
-                            _ = keeper.restart() => continue,
-                            _ = ending.wait_for(|ending| *ending == Ending::Now) => return,
-                        }
-                    }
-                };
-            }
+            minder.follow(active).await;
+            wake = minder.restart_if_due(active, ends);
         }
+        if ends && minder.restarting.is_empty() {
+            return Ok(());
+        }
+        let look = active.is_some().then_some(minder.look_again);
         tokio::select! {
-            changed = followed.changed() => if changed.is_err() { return },
-            () = pause(again) => {}
-            _ = ending.wait_for(|ending| *ending != Ending::NotYet) => return,
+            changed = followed.changed() => if changed.is_err() { return Ok(()) },
+            () = at(wake.into_iter().chain(look).min()) => {}
+            Some(ended) = minder.restarting.join_next() => ended?,
+            changed = ending.changed() => if changed.is_err() { return Ok(()) },
         }
     }
 }
 
-async fn pause(again: Option<Duration>) {
-    match again {
-        // A clock of milliseconds may be a fraction early.
-        Some(wait) => sleep(wait + Duration::from_millis(1)).await,
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+struct Minder {
+    keeper: Keeper,
+    calm: Duration,
+    /// The file is right for this node, and looked like this.
+    settled: Option<(Active, Option<Fingerprint>)>,
+    /// The node that was tried last.
+    attempted: Option<Active>,
+    /// When the file is tried or looked at again.
+    look_again: Instant,
+    failures: Failures,
+    troubles: Troubles,
+    repairs: Repairs,
+    /// Another program keeps undoing what is done here.
+    given_up: bool,
+    /// At most one restart.
+    restarting: JoinSet<()>,
+    /// The end of the splay.
+    restart_at: Option<Instant>,
+    limit_told: bool,
+}
+
+impl Minder {
+    /// Makes the file right for a node, or sees that it still is.
+    async fn follow(&mut self, active: Active) {
+        let is_new = self.attempted.replace(active) != Some(active);
+        if is_new {
+            self.given_up = false;
+            self.settled = None;
+        } else if Instant::now() < self.look_again {
+            return;
+        }
+        let done = match self.settled {
+            Some((_, seen)) => self.see(active, seen).await,
+            None => self.keeper.rewrite(active, true).await.map(Some),
+        };
+        let pause = match done {
+            Ok(seen) => {
+                self.settled = Some((active, seen));
+                self.failures = Failures::default();
+                self.troubles.lock().remove(&self.keeper.target().name);
+                self.calm
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                self.troubles.lock().insert(self.keeper.target().name.clone(), error.clone());
+                self.failures.next(&self.keeper.target().name, error)
+            }
+        };
+        self.look_again = Instant::now() + pause;
+    }
+
+    /// Looks at a file that was right, and puts it right again if another program undid that.
+    async fn see(&mut self, active: Active, before: Option<Fingerprint>) -> anyhow::Result<Option<Fingerprint>> {
+        if self.given_up {
+            return Ok(before);
+        }
+        if before.is_some() && self.keeper.look().await == before {
+            return Ok(before);
+        }
+        let (seen, is_right) = self.keeper.compare(active).await?;
+        if is_right {
+            return Ok(Some(seen));
+        }
+        let target = self.keeper.target();
+        if self.repairs.allow(clock::now()) {
+            tracing::warn!("{}: another program changed {} back", target.name, target.file.display());
+            return self.keeper.rewrite(active, true).await.map(Some);
+        }
+        self.given_up = true;
+        tracing::error!(
+            "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until there is another \
+             active node; stop that program",
+            target.name,
+            target.file.display(),
+            Repairs::COUNT,
+            Repairs::WINDOW.as_secs() / 60
+        );
+        Ok(Some(seen))
+    }
+
+    /// Begins what is due of restarts, unless there is none to begin any more, or says when to see again.
+    fn restart_if_due(&mut self, active: Active, ends: bool) -> Option<Instant> {
+        // A restart that is owed waits for the file that it is owed for.
+        let is_right = self.settled.is_some_and(|(settled, _)| settled == active);
+        if !is_right || ends || !self.restarting.is_empty() {
+            return None;
+        }
+        let due = self.keeper.due();
+        let keeper = self.keeper.clone();
+        match due {
+            Due::Nothing => None,
+            Due::Retry(moment) => Some(after(moment.since(clock::now()))),
+            Due::Limited(moment) => {
+                let wait = moment.since(clock::now());
+                if !std::mem::replace(&mut self.limit_told, true) {
+                    tracing::error!(
+                        "{}: restart pending: there were as many restarts as limit allows; next attempt in {} s",
+                        keeper.target().name,
+                        wait.as_secs()
+                    );
+                }
+                Some(after(wait))
+            }
+            Due::Verify => {
+                self.restarting.spawn(async move {
+                    keeper.verify().await;
+                });
+                None
+            }
+            Due::Restart => {
+                self.limit_told = false;
+                let at = *self.restart_at.get_or_insert_with(|| Instant::now() + splay(&keeper));
+                if Instant::now() < at {
+                    return Some(at);
+                }
+                self.restart_at = None;
+                self.restarting.spawn(async move {
+                    keeper.restart().await;
+                });
+                None
+            }
+        }
+    }
+}
+
+/// A clock of milliseconds may be a fraction early.
+fn after(wait: Duration) -> Instant {
+    Instant::now() + wait + Duration::from_millis(1)
+}
+
+fn splay(keeper: &Keeper) -> Duration {
+    let longest = keeper.target().restart.splay;
+    if longest.is_zero() {
+        return longest;
+    }
+    let wait = longest.mul_f64(fastrand::f64());
+    tracing::info!("{}: restart in {} ms", keeper.target().name, wait.as_millis());
+    wait
 }
 
 /// Failed rewrites in a row.

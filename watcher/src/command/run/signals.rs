@@ -38,9 +38,4 @@ impl Signals {
             _ = self.hangup.recv() => Told::Reload,
         }
     }
-
-    /// The next one that ends the daemon.
-    pub(super) async fn end(&mut self) {
-        while self.next().await == Told::Reload {}
-    }
 }

@@ -125,7 +125,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Says where things stand.
-    pub(super) fn summarize(&self) {
+    pub(super) fn summarize(&self, troubles: &[String]) {
         let [first, second] = &self.seen;
         let names = self.config.node_names();
         let sentence = self
@@ -133,6 +133,11 @@ impl<'a> Watch<'a> {
             .as_ref()
             .map_or_else(|| "nothing known yet".to_owned(), |choice| choice.describe(names).to_string());
         tracing::info!("{sentence}; {}: {}; {}: {}", names[0], first.describe(), names[1], second.describe());
+        for trouble in troubles {
+            tracing::error!("not up to date: {trouble}");
+        }
+        let status = troubles.first().map_or(sentence, |trouble| format!("not up to date: {trouble}"));
+        notify(&[sd_notify::NotifyState::Status(&status)]);
     }
 }
 
