@@ -11,7 +11,9 @@ pub(crate) fn start() {
         .with_writer(std::io::stderr)
         .with_max_level(tracing::Level::INFO)
         .with_target(false)
-        .with_ansi(false);
+        .with_ansi(false)
+        // A full or closed stderr must not end a watcher.
+        .log_internal_errors(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.without_time().init();
     } else {

@@ -79,17 +79,22 @@ pub(crate) async fn keep_asking(
             log_tries = if wanted.1 == id { LOG_TRIES } else { 0 };
         }
         if log_tries > 0
-            && let Some(session) = &session
+            && let Some(open) = &session
         {
             log_tries -= 1;
-            let row = within(limit, session.failover_log()).await;
+            let row = within(limit, open.failover_log()).await;
+            let hangs = row.is_err();
             // A promotion comes before its row. This is the question after the one that showed the promotion, an
             // interval later; a row that is still not there is asked for again.
-            if matches!(row, Ok(Some(_))) || log_tries == 0 {
+            if hangs || matches!(row, Ok(Some(_))) || log_tries == 0 {
                 log_tries = 0;
                 if reports.send((id, Report::LogRow(row))).await.is_err() {
                     return;
                 }
+            }
+            if hangs {
+                // A question that is still outstanding there must not hold up the next one, nor be asked again and again.
+                session = None;
             }
         }
 

@@ -35,7 +35,7 @@ const WALFILE: &str = "case when pg_catalog.pg_is_in_recovery() then null \
     else pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) end";
 
 /// The row that a promotion leaves. Only its first two columns are sure to exist.
-const FAILOVER_LOG: &str = "select * from failover_log order by unixtime desc limit 1";
+const FAILOVER_LOG: &str = "select * from public.failover_log order by unixtime desc limit 1";
 
 /// An attempt that gave no observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
