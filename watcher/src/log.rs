@@ -12,7 +12,7 @@ pub(crate) fn start() {
         .with_max_level(tracing::Level::INFO)
         .with_target(false)
         .with_ansi(false)
-        // A full or closed stderr must not end a watcher.
+        // A full disk or a closed pipe under stderr must not end a watcher; a reader that stalls still holds it up.
         .log_internal_errors(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         builder.without_time().init();
