@@ -146,12 +146,16 @@ COMMENT ON COLUMN pg_keeper.status.partner_lsn IS 'the end of the partner''s WAL
 COMMENT ON COLUMN pg_keeper.status.lag_bytes IS 'on a standby, bytes of the primary''s last known WAL that were not received';
 COMMENT ON COLUMN pg_keeper.status.sync IS 'the state of synchronous replication';
 COMMENT ON COLUMN pg_keeper.status.armed IS 'whether this standby would promote itself if its partner were lost now';
-COMMENT ON COLUMN pg_keeper.status.fence IS 'whether this server is kept from taking writes';
+COMMENT ON COLUMN pg_keeper.status.fence IS 'whether this primary is kept from taking writes, and why; "none" if it is not';
+COMMENT ON FUNCTION pg_keeper.rejoin_plan(boolean) IS
+    'the shell commands that make this fenced server a standby of the new primary, one line a row; with fresh_copy they copy everything, even where pg_rewind would do';
+COMMENT ON FUNCTION pg_keeper.lift_fence() IS
+    'opens a server that its return guard or its fence keeps from taking writes; for superusers who know that no other server is active';
 COMMENT ON FUNCTION pg_keeper.check() IS 'what could spoil a failover, one row for each thing, and what to do about it; works on a standby as well';
 
 -- The names of hosts and the errors of a partner are not for everybody.
 REVOKE ALL ON public.failover_log, pg_keeper.status FROM PUBLIC;
-REVOKE ALL ON FUNCTION pg_keeper.status(), pg_keeper.check() FROM PUBLIC;
+REVOKE ALL ON FUNCTION pg_keeper.status(), pg_keeper.check(), pg_keeper.lift_fence(), pg_keeper.rejoin_plan(boolean) FROM PUBLIC;
 GRANT USAGE ON SCHEMA pg_keeper TO keeper_monitor;
 GRANT SELECT ON public.failover_log, pg_keeper.status TO keeper_monitor;
 GRANT EXECUTE ON FUNCTION pg_keeper.status(), pg_keeper.check() TO keeper_monitor;

@@ -178,7 +178,7 @@ fn texts(client: &SpiClient, query: &str) -> Result<Vec<String>, Error> {
     client.select(query, None, &[])?.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
 }
 
-fn value_of<'a>(options: &'a [(String, String)], keyword: &str) -> Option<&'a str> {
+pub(crate) fn value_of<'a>(options: &'a [(String, String)], keyword: &str) -> Option<&'a str> {
     options.iter().find(|(name, _)| name == keyword).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
 }
 
@@ -202,7 +202,7 @@ fn is_primary_of_ours(partner: &[(String, String)]) -> Option<bool> {
 }
 
 /// As whom libpq connects when the connection string names no user.
-fn default_user() -> String {
+pub(crate) fn default_user() -> String {
     let account = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
     std::env::var("PGUSER").ok().or_else(account).unwrap_or_default()
 }

@@ -43,7 +43,7 @@ enum Phase {
     /// No address is known yet; given up at the given time.
     Resolving(Moment),
     Connecting(Direction),
-    Asking(Exchange),
+    Asking(Box<Exchange>),
     /// Open, nothing outstanding.
     Idle,
 }
@@ -238,7 +238,7 @@ impl Connection {
             return self.lose(None);
         }
         let unsent = session.flush();
-        self.phase = Phase::Asking(Exchange { question, unsent, received: None });
+        self.phase = Phase::Asking(Box::new(Exchange { question, unsent, received: None }));
     }
 
     fn go_on_asking(&mut self) {
@@ -263,6 +263,7 @@ impl Connection {
         let Phase::Asking(exchange) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return;
         };
+        let exchange = *exchange;
         let next = match exchange.received {
             None => return self.lose(None),
             Some(Outcome::Row(row)) => self.digest(exchange.question, &row),

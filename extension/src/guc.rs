@@ -11,8 +11,8 @@ mod table;
 pub(crate) use problems::{problems, recheck};
 pub(crate) use table::allowed;
 
-use keeper_core::{Inert, Settings};
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use keeper_core::{Inert, OnStandbyLoss, OnUnknownPartner, Settings};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -28,6 +28,7 @@ static MY_CONNINFO: Text = Text::new(Some(c""));
 static NODE_NAME: Text = Text::new(Some(c""));
 static AFTER_COMMAND: Text = Text::new(Some(c""));
 static BEFORE_COMMAND: Text = Text::new(Some(c""));
+static SYNCHRONOUS_STANDBY_NAMES: Text = Text::new(Some(c""));
 static DATABASE: Text = Text::new(Some(c"pg_state"));
 static REPORT: Text = Text::new(Some(c""));
 static KEEPALIVE_TIME: GucSetting<f64> = GucSetting::<f64>::new(DEFAULT_KEEPALIVE_TIME);
@@ -39,6 +40,26 @@ static COMMAND_TIMEOUT: GucSetting<f64> = GucSetting::<f64>::new(30.0);
 static MAX_LAG: GucSetting<f64> = GucSetting::<f64>::new(16.0 * 1024.0 * 1024.0);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static FAST_FAILOVER: GucSetting<bool> = GucSetting::<bool>::new(false);
+static ON_UNKNOWN_PARTNER: GucSetting<UnknownPartner> = GucSetting::<UnknownPartner>::new(UnknownPartner::Open);
+static ON_STANDBY_LOSS: GucSetting<StandbyLoss> = GucSetting::<StandbyLoss>::new(StandbyLoss::Async);
+
+/// `pg_keeper.on_unknown_partner` as the server lists its values.
+#[derive(Clone, Copy, PostgresGucEnum)]
+enum UnknownPartner {
+    #[name = c"open"]
+    Open,
+    #[name = c"wait"]
+    Wait,
+}
+
+/// `pg_keeper.on_standby_loss` as the server lists its values.
+#[derive(Clone, Copy, PostgresGucEnum)]
+enum StandbyLoss {
+    #[name = c"async"]
+    Async,
+    #[name = c"wait"]
+    Wait,
+}
 
 /// Defines every setting, and remembers which values of the configuration files were not accepted. `show_report` answers a `SHOW
 /// pg_keeper.report`.
@@ -47,6 +68,7 @@ pub(crate) fn define(show_report: pg_sys::GucShowHook) {
     define_partner();
     define_keepalives();
     define_promotion();
+    define_primary();
     define_report(show_report);
     // SAFETY: a C string. From now on the server tells of misspelt names of ours.
     unsafe {
@@ -196,6 +218,34 @@ fn define_promotion() {
     );
 }
 
+/// What a primary does without its partner.
+fn define_primary() {
+    GucRegistry::define_enum_guc(
+        c"pg_keeper.on_unknown_partner",
+        c"What a server does that starts as primary and cannot ask its partner.",
+        c"With \"open\" it takes writes after keepalive_time times keepalive_count of silence, with \"wait\" when an administrator says so.",
+        &ON_UNKNOWN_PARTNER,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    string(
+        c"pg_keeper.synchronous_standby_names",
+        c"What synchronous_standby_names is to hold on a primary whose standby is there.",
+        c"pg_keeper sets synchronous_standby_names itself. Empty means that it leaves a primary's setting alone.",
+        &SYNCHRONOUS_STANDBY_NAMES,
+        GucFlags::empty(),
+        Some(hooks::check_synchronous_standby_names),
+    );
+    GucRegistry::define_enum_guc(
+        c"pg_keeper.on_standby_loss",
+        c"What a primary does whose synchronous standby is gone.",
+        c"With \"async\" it goes on without it once the standby cannot promote itself any more, with \"wait\" its commits wait.",
+        &ON_STANDBY_LOSS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+}
+
 /// What the partner asks for.
 fn define_report(show: pg_sys::GucShowHook) {
     let flags = GucFlags::NO_RESET_ALL | GucFlags::DISALLOW_IN_FILE;
@@ -267,6 +317,16 @@ pub(crate) fn settings() -> Result<Settings, Inert> {
         max_lag: MAX_LAG.get() as u64,
         before_command: before_command().is_some(),
         after_command: after_command().is_some(),
+        before_command_limit: if before_command().is_some() { command_timeout() } else { Duration::ZERO },
+        on_unknown_partner: match ON_UNKNOWN_PARTNER.get() {
+            UnknownPartner::Open => OnUnknownPartner::Open,
+            UnknownPartner::Wait => OnUnknownPartner::Wait,
+        },
+        synchronous: synchronous_standby_names().is_some(),
+        on_standby_loss: match ON_STANDBY_LOSS.get() {
+            StandbyLoss::Async => OnStandbyLoss::Async,
+            StandbyLoss::Wait => OnStandbyLoss::Wait,
+        },
         // Where it leads is the keeper's to find out.
         partner_generation: 0,
     })
@@ -310,6 +370,11 @@ pub(crate) fn before_command() -> Option<CString> {
 /// `pg_keeper.after_command`, if it holds anything: UTF-8.
 pub(crate) fn after_command() -> Option<CString> {
     not_blank(&AFTER_COMMAND)
+}
+
+/// `pg_keeper.synchronous_standby_names`, if it holds anything.
+pub(crate) fn synchronous_standby_names() -> Option<CString> {
+    not_blank(&SYNCHRONOUS_STANDBY_NAMES)
 }
 
 fn not_blank(setting: &Text) -> Option<CString> {

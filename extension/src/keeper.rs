@@ -9,10 +9,10 @@ use crate::connection::{Connection, Target};
 use crate::observe::{self, Observer};
 use crate::resolve::Resolver;
 use crate::shared::{self, Published, SharedStory, now};
-use crate::{guc, log};
-use keeper_core::{Action, Command, CommandOutcome, Event, Inert, Level, Moment, Node, Notice, Reply, Settings};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::{fence, gate, guc, log, names};
+use keeper_core::{
+    Action, Command, CommandOutcome, Event, FENCE_FILE, Inert, Level, Moment, Node, Notice, Reply, Settings, Start,
+};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::direct_function_call;
 use pgrx::prelude::*;
@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How often a child process that has no descriptor to wait for is looked at.
 const CHILD_POLL: Duration = Duration::from_millis(10);
+/// What a commit waits for its permit beyond the window and a keepalive.
+const SETTLING: Duration = Duration::from_secs(5);
 /// The longest sleep: status stays fresh, and a deadline that was missed is not missed for ever.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -52,7 +54,14 @@ struct Keeper {
 impl Keeper {
     fn new() -> Self {
         let mut keeper = Keeper {
-            node: Node::new(shared::instance(), observe::parameters(), shared::evidence()),
+            node: Node::new(Start {
+                instance: shared::instance(),
+                parameters: observe::parameters(),
+                evidence: shared::evidence(),
+                gate: gate::gate(),
+                fence: fence::read(),
+                promised: gate::promised(),
+            }),
             observer: Observer::default(),
             connection: Connection::new(),
             resolver: Resolver::default(),
@@ -60,6 +69,7 @@ impl Keeper {
             command: None,
             events: VecDeque::new(),
         };
+        gate::enter_keeper();
         // The postmaster's list of bad values is as old as the server.
         guc::recheck();
         keeper.read_settings();
@@ -75,6 +85,7 @@ impl Keeper {
             guc::recheck();
             self.read_settings();
         }
+        self.events.extend(gate::take_requests());
         self.advance();
         self.poll_command();
         self.drain();
@@ -101,7 +112,10 @@ impl Keeper {
 
     fn drain(&mut self) {
         while let Some(event) = self.events.pop_front() {
-            for action in self.node.step(now(), event) {
+            let actions = self.node.step(now(), event);
+            // A promise that has ended is told before what it would forbid is done.
+            gate::speak(self.node.promised(), self.node.offered());
+            for action in actions {
                 if let Some(failure) = self.run(action) {
                     self.events.push_back(failure);
                     break;
@@ -123,15 +137,18 @@ impl Keeper {
                 self.connection.ask(target, &mut self.resolver, now(), patience);
             }
             Action::CloseConnection => self.connection.close(),
-            Action::EmptySynchronousStandbyNames => {
-                if let Err(error) = empty_synchronous_standby_names() {
-                    log::write(&Notice {
-                        level: Level::Warning,
-                        message: "synchronous_standby_names could not be emptied".to_owned(),
-                        detail: format!("The server said: {error}."),
-                        hint: "Empty it on this standby, or commits wait for ever after a promotion.".to_owned(),
-                    });
-                }
+            Action::SetSynchronousStandbyNames(names) => {
+                return names::set(names).err().map(Event::SynchronousNamesNotSet);
+            }
+            Action::SetGate(gate) => gate::set(gate),
+            Action::KeepFence(fence) => {
+                return fence::keep(&fence).err().map(|error| Event::FenceNotKept(error.to_string()));
+            }
+            Action::SetFenceAside => run_set_fence_aside(),
+            Action::EndClients => {
+                // Those who ask why are told the reason of now.
+                self.publish();
+                fence::end_clients();
             }
             Action::RunCommand(command) => return self.run_command(command),
             Action::TellRecorder(story) => {
@@ -187,12 +204,17 @@ impl Keeper {
             None => settings,
         };
         self.target = target.and_then(Result::ok);
+        // A server that has been away waits for a whole window; what waits for it waits a little longer.
+        let (time, count) = guc::keepalives();
+        gate::set_patience(time.saturating_mul(count.saturating_add(1)) + SETTLING);
         self.events.push_back(Event::SettingsRead(settings));
     }
 
     fn publish(&self) {
         let report = self.node.report(&guc::node_name());
-        shared::publish(&Published::new(&self.node.status(), &report), self.node.evidence().as_ref());
+        let closed = self.node.closed_reason();
+        let published = Published::new(&self.node.status(), closed.as_deref(), &report);
+        shared::publish(&published, self.node.evidence().as_ref());
     }
 
     /// The one wait.
@@ -247,37 +269,15 @@ fn run_promote() -> Result<(), String> {
     .execute()
 }
 
-/// Sets `synchronous_standby_names` to nothing in postgresql.auto.conf and has the server read it. An ERROR ends only the attempt.
-fn empty_synchronous_standby_names() -> Result<(), String> {
-    // SAFETY: outside any transaction; begun for the look-up of the role's rights.
-    unsafe { pg_sys::StartTransactionCommand() };
-    let outcome = PgTryBuilder::new(|| {
-        // SAFETY: the parser makes a list of one RawStmt from this text, whose statement is an AlterSystemStmt; both live until the end
-        // of the transaction.
-        unsafe {
-            let parsed = pg_sys::pg_parse_query(c"ALTER SYSTEM SET synchronous_standby_names = ''".as_ptr());
-            let raw = pg_sys::list_nth(parsed, 0).cast::<pg_sys::RawStmt>();
-            pg_sys::AlterSystemSetConfigFile((*raw).stmt.cast());
-        }
-        Ok(())
-    })
-    .catch_others(|caught| Err(describe(caught)))
-    .execute();
-    // SAFETY: ends the transaction begun above, in the way its outcome asks for; the postmaster's number is its own.
-    unsafe {
-        if outcome.is_ok() {
-            pg_sys::CommitTransactionCommand();
-        } else {
-            pg_sys::AbortCurrentTransaction();
-        }
-    }
-    outcome?;
-    // SAFETY: set by the postmaster before any worker starts.
-    let postmaster = Pid::from_raw(unsafe { pg_sys::PostmasterPid });
-    kill(postmaster, Signal::SIGHUP).map_err(|error| error.to_string())
+fn run_set_fence_aside() {
+    let (level, message) = match fence::set_aside() {
+        Ok(path) => (Level::Log, format!("the file {FENCE_FILE} is now {}", path.display())),
+        Err(error) => (Level::Warning, format!("the file {FENCE_FILE} could not be given another name: {error}")),
+    };
+    log::write(&Notice { level, message, detail: String::new(), hint: String::new() });
 }
 
-fn describe(caught: pg_sys::panic::CaughtError) -> String {
+pub(crate) fn describe(caught: pg_sys::panic::CaughtError) -> String {
     use pg_sys::panic::CaughtError;
     match caught {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.message().to_owned(),

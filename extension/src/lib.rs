@@ -7,14 +7,20 @@ mod check;
 mod command;
 mod conf;
 mod connection;
+mod fence;
+mod gate;
 mod guc;
+mod hooks;
 mod keeper;
 mod log;
+mod names;
 mod observe;
 mod recorder;
+mod rejoin;
 mod resolve;
 mod shared;
 mod status;
+mod walsender;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
@@ -37,6 +43,7 @@ pub extern "C-unwind" fn _PG_init() {
     if unsafe { pg_sys::IsBinaryUpgrade } {
         return;
     }
+    hooks::install();
     warn_without_hot_standby();
     register("pg_keeper", "pg_keeper_main", BgWorkerStartTime::ConsistentState, Duration::from_secs(1));
     register(

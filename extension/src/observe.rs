@@ -1,6 +1,6 @@
 //! The one look at the server that a wake of the keeper takes.
 
-use crate::shared;
+use crate::{gate, names, shared};
 use keeper_core::{History, Lsn, Observation, Parameters, SystemIdentifier, Timeline};
 use pgrx::prelude::*;
 use std::path::Path;
@@ -16,6 +16,8 @@ impl Observer {
     pub(crate) fn look(&mut self) -> Observation {
         // SAFETY: reads shared memory that exists in every process attached to it.
         let (in_recovery, system_identifier) = unsafe { (pg_sys::RecoveryInProgress(), pg_sys::GetSystemIdentifier()) };
+        // First whether commits wait, then the position: what was acknowledged alone lies before it.
+        let synchronous_in_effect = names::in_effect();
         let position = if in_recovery { standby_position() } else { primary_position() };
         Observation {
             in_recovery,
@@ -26,7 +28,9 @@ impl Observer {
             received: position.received,
             replayed: position.replayed,
             streaming: in_recovery && is_streaming(),
-            synchronous: is_synchronous(),
+            synchronous_names: names::held(),
+            synchronous_in_effect,
+            told_partner: gate::told(),
             recorded: Some(shared::recorded()).filter(|&timeline| timeline != 0).map(Timeline),
         }
     }
@@ -66,11 +70,6 @@ pub(crate) fn parameters() -> Parameters {
         max_prepared_transactions: number(c"max_prepared_transactions"),
         max_locks_per_transaction: number(c"max_locks_per_transaction"),
     }
-}
-
-fn is_synchronous() -> bool {
-    // SAFETY: a setting's text or null, which only changes when this process reads its configuration.
-    unsafe { !pg_sys::SyncRepStandbyNames.is_null() && *pg_sys::SyncRepStandbyNames != 0 }
 }
 
 /// The timeline that this server, out of recovery, writes.

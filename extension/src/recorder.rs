@@ -4,8 +4,8 @@
 //! with exit code 0 once the row is there, and with 1 otherwise, to be started again: without the database it cannot even begin.
 
 use crate::shared::{self, SharedStory};
-use crate::{guc, log, observe};
-use keeper_core::{Level, Notice, Timeline};
+use crate::{gate, guc, log, observe};
+use keeper_core::{Gate, Level, Notice, Timeline};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -24,6 +24,7 @@ pub extern "C-unwind" fn pg_keeper_recorder_main(_argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
     BackgroundWorker::connect_worker_to_spi(Some(&database()), None);
     settle_session();
+    await_gate();
     let row = Row::new();
     let mut told = false;
     while !BackgroundWorker::transaction(table_exists) {
@@ -38,6 +39,22 @@ pub extern "C-unwind" fn pg_keeper_recorder_main(_argument: pg_sys::Datum) {
         && let Some(outcome) = outcome()
     {
         BackgroundWorker::transaction(std::panic::AssertUnwindSafe(|| row.add_outcome(&outcome)));
+    }
+}
+
+/// A superseded server records nothing, and one that does not know its partner yet has nothing to record. A keeper that looks seldom is told
+/// that recovery has ended.
+fn await_gate() {
+    gate::wake_keeper();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match gate::gate() {
+            Gate::Open { until } if shared::now() < until => return,
+            Gate::Open { .. } | Gate::Closed => gate::wait_for_commit(),
+            Gate::Fenced => {}
+        }
+        wait_for(pause);
+        pause = (pause * 2).min(LOOK_AGAIN);
     }
 }
 
@@ -99,7 +116,11 @@ fn end_when_told() {
 
 /// Waits a while. Ends the worker, to be started again, when the settings changed: the database may be another one now.
 fn wait() {
-    let goes_on = BackgroundWorker::wait_latch(Some(LOOK_AGAIN));
+    wait_for(LOOK_AGAIN);
+}
+
+fn wait_for(span: Duration) {
+    let goes_on = BackgroundWorker::wait_latch(Some(span));
     if !goes_on || BackgroundWorker::sighup_received() {
         // SAFETY: the server's own way out, outside any transaction.
         unsafe { pg_sys::proc_exit(1) }

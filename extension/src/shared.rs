@@ -3,6 +3,7 @@
 //! The keeper publishes after every step; the recorder, `SHOW pg_keeper.report` and the SQL functions read. Everything is copied in and out
 //! under the lock, so a reader that is stopped holds up nobody for longer than a copy, and nothing here is the only copy of a decision.
 
+use crate::{gate, walsender};
 use keeper_core::{
     Answer, CommandOutcome, Evidence, History, Lsn, Moment, Report, Status, Story, SystemIdentifier, Timeline,
 };
@@ -61,6 +62,12 @@ pub(crate) struct Published {
     pub(crate) partner_lsn: u64,
     pub(crate) lag: Option<u64>,
     pub(crate) armed: bool,
+    /// Whether this server is kept from taking writes, and why.
+    pub(crate) fence: Text<256>,
+    /// Why ordinary clients are refused and what to do, empty when they are not.
+    pub(crate) closed: Text<768>,
+    /// The state of synchronous replication.
+    pub(crate) synchronous: Text<256>,
     pub(crate) last_error: Text<512>,
     pub(crate) refused_with: Text<8>,
     /// What we tell the partner.
@@ -71,7 +78,7 @@ pub(crate) struct Published {
 
 impl Published {
     /// The status and the reports, ready to be shared.
-    pub(crate) fn new(status: &Status, report: &Report) -> Self {
+    pub(crate) fn new(status: &Status, closed: Option<&str>, report: &Report) -> Self {
         Published {
             keeper_pid: std::process::id().cast_signed(),
             at: now(),
@@ -87,6 +94,9 @@ impl Published {
             partner_lsn: status.partner_lsn.0,
             lag: status.lag,
             armed: status.armed,
+            fence: Text::new(&status.fence),
+            closed: Text::new(closed.unwrap_or_default()),
+            synchronous: Text::new(&status.synchronous),
             last_error: Text::new(&status.last_error),
             refused_with: Text::new(&status.refused_with),
             report: Text::new(&report.to_string()),
@@ -207,6 +217,7 @@ static SHARED: PgLwLock<Shared> = unsafe { PgLwLock::new(c"pg_keeper") };
 
 /// Asks for the shared memory; from `_PG_init` only.
 pub(crate) fn request() {
+    gate::request();
     pg_shmem_init!(SHARED = Shared { instance: random(), ..Shared::default() });
 }
 
@@ -300,9 +311,20 @@ pub(crate) extern "C-unwind" fn show_report() -> *const c_char {
     }
     // SAFETY: both are set before any backend code runs, and are only read.
     let in_backend = unsafe { pg_sys::IsUnderPostmaster && !pg_sys::MyProc.is_null() };
-    let text = if in_backend { published().report.as_str().to_owned() } else { String::new() };
+    let text = if in_backend { report() } else { String::new() };
     SHOWN.with_borrow_mut(|shown| {
         *shown = CString::new(text).unwrap_or_default();
         shown.as_ptr()
     })
+}
+
+/// The report of this moment; empty while no keeper has spoken.
+fn report() -> String {
+    walsender::serve_keeper();
+    let published = published();
+    let (promise, permit, keeper_age) = gate::of_this_moment();
+    match published.report.as_str() {
+        "" => String::new(),
+        text => Report::at_answer(text, promise, permit, keeper_age),
+    }
 }

@@ -1,8 +1,8 @@
 //! The SQL function under the view pg_keeper.status.
 
-use crate::guc;
 use crate::shared::{self, now};
-use keeper_core::Lsn;
+use crate::{gate, guc};
+use keeper_core::{Gate, Lsn};
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
@@ -74,9 +74,35 @@ mod pg_keeper {
             timeline(published.partner_timeline),
             lsn(published.partner_lsn),
             published.lag.and_then(|lag| i64::try_from(lag).ok()),
-            "not managed".to_owned(),
+            text_or(published.synchronous.as_str(), "not managed"),
             published.armed && !stale,
-            "none".to_owned(),
+            text_or(published.fence.as_str(), "none"),
         ))
     }
+
+    /// Opens a server that its return guard or its fence keeps from taking writes. The keeper does it within moments.
+    #[pg_extern(strict, volatile, parallel_restricted)]
+    fn lift_fence() {
+        // SAFETY: reads shared memory that every backend is attached to, and the role of this session.
+        let (in_recovery, superuser) = unsafe { (pg_sys::RecoveryInProgress(), pg_sys::superuser()) };
+        if !superuser {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "must be superuser to open a server that pg_keeper keeps from taking writes"
+            );
+        }
+        if in_recovery || matches!(gate::gate(), Gate::Open { .. }) {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "there is nothing to lift: pg_keeper does not keep this server from taking writes"
+            );
+        }
+        gate::request_lift();
+    }
+}
+
+fn text_or(text: &str, otherwise: &str) -> String {
+    if text.is_empty() { otherwise } else { text }.to_owned()
 }

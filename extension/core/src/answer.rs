@@ -8,7 +8,9 @@ use alloc::string::String;
 use core::fmt;
 
 /// Everything that can come of an attempt before its time is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+// One at a time, a few a second: a box would save nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum Reply {
     /// All questions were answered.
     Complete(Answer),
@@ -63,7 +65,7 @@ impl fmt::Display for SqlState {
 }
 
 /// The last words of a server before it closed a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Farewell {
     /// 57P01 for a shutdown, but also for a backend that found its postmaster dead.
     pub sqlstate: SqlState,

@@ -6,7 +6,7 @@ use alloc::string::String;
 use core::fmt;
 
 /// The first reason that stands against a promotion. Its `Display` is a sentence, with what to do where something can be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum NotArmed {
     /// The keeper is inert.
     Inert(Inert),
@@ -46,6 +46,10 @@ pub enum NotArmed {
         /// Its value on the primary.
         theirs: u32,
     },
+    /// The primary counted on this standby, and may have dropped it by now.
+    MayBeDropped,
+    /// `pg_keeper.on_standby_loss` is `wait`, and the primary has acknowledged commits that this standby may lack.
+    NotSynchronous,
     /// More of the primary's WAL is missing than `pg_keeper.max_lag` allows.
     TooFarBehind {
         /// Bytes that are missing.
@@ -90,6 +94,14 @@ impl fmt::Display for NotArmed {
             NotArmed::ParameterTooSmall { name, ours, theirs } => write!(
                 f,
                 "{name} is {ours} here and {theirs} on the primary, so a promotion would fail: raise it to {theirs} and restart"
+            ),
+            NotArmed::MayBeDropped => f.write_str(
+                "the primary has been silent for so long that it may have gone on without this standby, and acknowledged commits that are \
+                 not here: if the primary is gone for good, promote this server by hand (SELECT pg_promote())",
+            ),
+            NotArmed::NotSynchronous => f.write_str(
+                "pg_keeper.on_standby_loss is \"wait\", and the primary has not said that this standby has everything that it acknowledged: if the \
+                 primary is gone for good, promote this server by hand (SELECT pg_promote())",
             ),
             NotArmed::TooFarBehind { lag, max_lag, primary } => write!(
                 f,

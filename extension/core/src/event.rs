@@ -1,6 +1,8 @@
 //! What is fed into a [`crate::Node`] and what comes out of it.
 
 use crate::answer::{Farewell, Reply};
+use crate::fence::Fence;
+use crate::gate::Gate;
 use crate::history::History;
 use crate::ident::{Lsn, SystemIdentifier, Timeline};
 use crate::promotion::Story;
@@ -9,7 +11,7 @@ use crate::time::Moment;
 use alloc::string::String;
 
 /// The server as the worker sees it, copied once a wake; nothing in the core is asked of the server again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Observation {
     /// Whether the server is in recovery: a standby, or one that is still becoming a primary.
     pub in_recovery: bool,
@@ -28,10 +30,26 @@ pub struct Observation {
     pub replayed: Lsn,
     /// Whether the WAL receiver is streaming.
     pub streaming: bool,
-    /// Whether PostgreSQL's own `synchronous_standby_names` is set.
-    pub synchronous: bool,
+    /// What PostgreSQL's own `synchronous_standby_names` holds.
+    pub synchronous_names: SynchronousNames,
+    /// Whether commits wait for a synchronous standby: the setting has reached the process that acts on it. Looked at before `received`:
+    /// what was acknowledged before it had effect must not lie beyond that.
+    pub synchronous_in_effect: bool,
+    /// When a partner's keeper was last told our report.
+    pub told_partner: Option<Moment>,
     /// The timeline whose row the recorder has seen in failover_log.
     pub recorded: Option<Timeline>,
+}
+
+/// What PostgreSQL's own `synchronous_standby_names` holds, or is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SynchronousNames {
+    /// Nothing.
+    Empty,
+    /// What `pg_keeper.synchronous_standby_names` wishes.
+    Wished,
+    /// Something else.
+    Other,
 }
 
 /// Settings that must not be smaller on a standby than on its primary, or promotion ends in FATAL (PostgreSQL, «Hot Standby»).
@@ -65,7 +83,7 @@ impl Parameters {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The worker woke, for whatever reason, and looked at the server. Comes after the events of the same wake, so that an answer that
     /// already lies in the socket is never taken for silence.
@@ -83,6 +101,16 @@ pub enum Event {
     CommandEnded(Command, CommandOutcome),
     /// The server refused the request to promote; the text is its error.
     PromotionRefused(String),
+    /// A commit found that the permit has ended, and waits for it to be renewed.
+    CommitWaits,
+    /// Somebody who calls himself the partner's keeper asked for our report over a new connection. That proves nothing.
+    AskedByPartner,
+    /// An administrator asks to open this server, whatever its keeper knows.
+    LiftRequested,
+    /// The fence could not be written; the text is the operating system's error.
+    FenceNotKept(String),
+    /// PostgreSQL's `synchronous_standby_names` could not be set; the text is the server's error.
+    SynchronousNamesNotSet(String),
 }
 
 /// A command of the administrator's.
@@ -129,13 +157,22 @@ impl core::fmt::Display for CommandOutcome {
 }
 
 /// What must be done, in the order of the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ask the partner, on the open connection if there is one, else over a new one. Whatever comes of it is a
     /// [`Event::KeepaliveEnded`] or [`Event::ConnectionLost`]; silence is the node's to notice.
     SendKeepalive,
-    /// Empty PostgreSQL's `synchronous_standby_names` by ALTER SYSTEM and reload. That it took effect is seen in an [`Observation`].
-    EmptySynchronousStandbyNames,
+    /// Set PostgreSQL's `synchronous_standby_names` by ALTER SYSTEM and reload. That it took effect is seen in an [`Observation`].
+    SetSynchronousStandbyNames(SynchronousNames),
+    /// Let the hooks obey this from now on.
+    SetGate(Gate),
+    /// Write the fence to disk, durably, in place of what is there.
+    KeepFence(Fence),
+    /// Give the file of the fence another name: it cannot be believed, and it is not ours to delete.
+    SetFenceAside,
+    /// End the sessions of all clients that the fence keeps out. Comes again with every look while the fence stands, for sessions that began
+    /// at the moment it rose; ahead of [`Action::KeepFence`], so that a disk that is full keeps nobody in.
+    EndClients,
     /// Close the connection and forget the outstanding keepalive: its time is over, or whom to ask has changed.
     CloseConnection,
     /// Start the command; the worker kills it when it has run for `pg_keeper.command_timeout`.
@@ -154,7 +191,7 @@ pub enum Action {
 }
 
 /// A message for the server's log, in PostgreSQL's style.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Notice {
     /// How grave it is.
     pub level: Level,

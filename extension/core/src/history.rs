@@ -51,6 +51,19 @@ pub enum Relation {
     },
 }
 
+/// How another server's history lies to ours by its switches alone, wherever the two stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Branch {
+    /// One timeline.
+    Same,
+    /// The other's history runs through our timeline and left it here. What we wrote beyond that point is on no branch but ours.
+    TheyLeft(Switch),
+    /// Our history runs through the other's timeline and left it here.
+    WeLeft(Switch),
+    /// Neither is the other's continuation.
+    Apart,
+}
+
 impl fmt::Display for History {
     /// The history as [`History::parse`] reads it, without reasons.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,6 +137,23 @@ impl History {
         }
     }
 
+    /// How `other` lies to this history, whatever either has written since: an old primary has mostly written beyond the point at which its
+    /// standby was promoted, and is superseded all the same.
+    pub fn branch(&self, other: &History) -> Branch {
+        let common = self.switches.iter().zip(&other.switches).take_while(|(ours, theirs)| ours == theirs).count();
+        match (self.switches.get(common), other.switches.get(common)) {
+            (None, None) if self.timeline == other.timeline => Branch::Same,
+            (None, Some(switch)) if switch.timeline == self.timeline => Branch::TheyLeft(*switch),
+            (Some(switch), None) if switch.timeline == other.timeline => Branch::WeLeft(*switch),
+            _ => Branch::Apart,
+        }
+    }
+
+    /// Whether the history left that timeline at that point.
+    pub fn holds(&self, switch: Switch) -> bool {
+        self.switches.contains(&switch)
+    }
+
     /// The timeline of segment `index` of the history and the LSN where it ends, which is `here` for the last.
     fn end_of_segment(&self, index: usize, here: Lsn) -> (Timeline, Lsn) {
         self.switches.get(index).map_or((self.timeline, here), |switch| (switch.timeline, switch.at))
@@ -168,5 +198,23 @@ mod tests {
         assert_eq!(second.relation(Lsn(250), &third, high), Relation::Descendant);
         assert_eq!(second.relation(Lsn(251), &third, high), Relation::Forked { at: Lsn(250) });
         assert_eq!(third.relation(high, &second, Lsn(240)), Relation::Ancestor);
+    }
+
+    #[test]
+    fn a_branch_is_told_by_switches_alone() {
+        let switch = |timeline, at| Switch { timeline: Timeline(timeline), at: Lsn(at) };
+        let first = History::of_first(Timeline(1));
+        let second = history(2, "1 0/C8 x");
+        let sibling = history(2, "1 0/96 x");
+        let third = history(3, "1 0/C8 x\n2 0/FA y");
+
+        assert_eq!(first.branch(&first), Branch::Same);
+        assert_eq!(first.branch(&second), Branch::TheyLeft(switch(1, 200)));
+        assert_eq!(first.branch(&third), Branch::TheyLeft(switch(1, 200)));
+        assert_eq!(second.branch(&third), Branch::TheyLeft(switch(2, 250)));
+        assert_eq!(third.branch(&first), Branch::WeLeft(switch(1, 200)));
+        assert_eq!(second.branch(&sibling), Branch::Apart);
+        assert_eq!(sibling.branch(&third), Branch::Apart);
+        assert!(third.holds(switch(1, 200)) && !sibling.holds(switch(1, 200)));
     }
 }

@@ -6,24 +6,28 @@
 use crate::answer::{Farewell, Miss, Reply, Verdict};
 use crate::arming::NotArmed;
 use crate::event::{Action, Command, CommandOutcome, Event, Level, Notice, Observation, Parameters, earliest};
+use crate::fence::Kept;
+use crate::gate::{Gate, Gatekeeper};
 use crate::history::Relation;
 use crate::ident::Lsn;
 use crate::promotion::{PROMOTION_PATIENCE, Promotion, RECORD_PATIENCE, Story};
-use crate::report::{Answer, Role};
+use crate::report::{Answer, Role, Synchronous};
 use crate::schedule::{Due, Schedule};
-use crate::settings::{Inert, Settings};
+use crate::settings::{Inert, OnStandbyLoss, Settings};
 use crate::status::PartnerState;
+use crate::synchronous::SynchronousKeeper;
 use crate::telling::{Told, log};
 use crate::time::Moment;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 /// A node's memory. It is lost when the worker ends, and rebuilt from the server and the partner's next answer; what was heard before may
 /// be handed in again as [`Evidence`], so that a worker that is restarted while the primary is dead still promotes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
+    /// The time of the last step.
+    pub(crate) now: Moment,
     pub(crate) instance: u64,
     pub(crate) parameters: Parameters,
     pub(crate) settings: Result<Settings, Inert>,
@@ -31,18 +35,32 @@ pub struct Node {
     pub(crate) seen: Option<Seen>,
     pub(crate) partner: Partner,
     pub(crate) promotion: Promotion,
+    pub(crate) gatekeeper: Gatekeeper,
+    pub(crate) synchronous: SynchronousKeeper,
     pub(crate) told: Told,
     evidence: Option<Evidence>,
-    /// `synchronous_standby_names` was emptied; it is looked at again from here on.
-    emptied: Option<Moment>,
 }
 
-/// A reload takes a moment; where it has no effect (the command line holds the value), there is no use in asking often.
-const EMPTY_AGAIN: Duration = Duration::from_secs(10);
+/// What a worker that starts is handed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Start {
+    /// A random number, new at each start of the server.
+    pub instance: u64,
+    /// The server's settings that a standby must not undercut.
+    pub parameters: Parameters,
+    /// What [`Node::evidence`] said to an earlier worker of the same start of the server.
+    pub evidence: Option<Evidence>,
+    /// What the hooks obey now: [`Gate::Closed`] since the server's start, or what an earlier worker said.
+    pub gate: Gate,
+    /// The fence on disk.
+    pub fence: Kept,
+    /// What [`Node::promised`] said to an earlier worker of the same start of the server.
+    pub promised: Moment,
+}
 
 /// What was heard of the primary that this standby follows. It holds for as long as the server runs and the setting that named the partner
 /// stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Evidence {
     /// [`Settings::partner_generation`] at that time.
     pub partner_generation: u32,
@@ -53,14 +71,14 @@ pub struct Evidence {
 }
 
 /// The last look at our own server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Seen {
     pub(crate) at: Moment,
     pub(crate) observation: Observation,
 }
 
 /// What is known of the partner.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Partner {
     pub(crate) state: PartnerState,
     pub(crate) answer: Option<Answer>,
@@ -89,10 +107,11 @@ impl Default for Partner {
 }
 
 impl Node {
-    /// A node whose worker has just started. `instance` is a random number, new at each start of the server; `evidence` is what
-    /// [`Node::evidence`] said to an earlier worker of the same start.
-    pub fn new(instance: u64, parameters: Parameters, evidence: Option<Evidence>) -> Self {
+    /// A node whose worker has just started.
+    pub fn new(start: Start) -> Self {
+        let Start { instance, parameters, evidence, gate, fence, promised } = start;
         Node {
+            now: Moment::default(),
             instance,
             parameters,
             settings: Err(Inert::NoPartner),
@@ -100,9 +119,10 @@ impl Node {
             seen: None,
             partner: Partner::default(),
             promotion: Promotion::None,
+            gatekeeper: Gatekeeper::new(gate, fence, promised),
+            synchronous: SynchronousKeeper::default(),
             told: Told::default(),
             evidence,
-            emptied: None,
         }
     }
 
@@ -121,6 +141,7 @@ impl Node {
     /// the next event.
     pub fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.now = now;
         if let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings) {
             schedule.woke(now, settings);
         }
@@ -134,8 +155,21 @@ impl Node {
                 actions.push(Action::TakeBackStory);
                 self.put_off(now, format!("the server refused to promote: {error}"), &mut actions);
             }
+            Event::CommitWaits => self.hasten(now),
+            Event::AskedByPartner => {
+                // In the calm our own question comes soon enough.
+                if self.partner.state != PartnerState::Alive || matches!(self.gate(), Gate::Closed) {
+                    self.hasten(now);
+                }
+            }
+            Event::LiftRequested => self.lift(now, &mut actions),
+            Event::FenceNotKept(error) => self.keep_fence_again(now, &error, &mut actions),
+            Event::SynchronousNamesNotSet(error) => self.synchronous.not_set(error, &mut actions),
         }
+        self.promise(now);
         self.tell_changes(&mut actions);
+        // Upkeep that can fail comes last: a failure ends the list, and nothing else is to wait for a disk that is full.
+        actions.sort_by_key(|action| matches!(action, Action::KeepFence(_) | Action::SetSynchronousStandbyNames(_)));
         if let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings) {
             schedule.sleeps(settings);
         }
@@ -148,7 +182,23 @@ impl Node {
             (Some(schedule), Ok(settings)) => Some(schedule.next_deadline(settings)),
             _ => None,
         };
-        earliest([keepalive, self.promotion.next_deadline(now)])
+        // A promotion that only its promise holds back.
+        let promised = Some(self.promised()).filter(|promised| {
+            *promised > now && self.partner_state() == PartnerState::Lost && self.not_armed().is_none()
+        });
+        earliest([
+            keepalive,
+            self.promotion.next_deadline(now),
+            promised,
+            self.gate_deadline(now),
+            self.synchronous_deadline(now),
+        ])
+    }
+
+    pub(crate) fn hasten(&mut self, now: Moment) {
+        if let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings) {
+            schedule.hasten(now, settings);
+        }
     }
 
     /// Why this server would not promote itself if the partner were lost now; `None` when it would.
@@ -184,6 +234,9 @@ impl Node {
         if let Some((name, ours, theirs)) = self.parameters.first_smaller(&answer.report.parameters) {
             return Some(NotArmed::ParameterTooSmall { name, ours, theirs });
         }
+        if let Some(finding) = self.against_counting(settings) {
+            return Some(finding);
+        }
         let lag = answer.lsn.bytes_since(observation.end_of_wal());
         if lag > settings.max_lag {
             return Some(NotArmed::TooFarBehind { lag, max_lag: settings.max_lag, primary: answer.lsn });
@@ -191,16 +244,30 @@ impl Node {
         None
     }
 
-    /// What speaks against this answer coming from the primary that this standby follows.
-    fn against_following(&self, observation: &Observation, answer: &Answer) -> Option<NotArmed> {
+    /// What the primary's word on synchronous replication forbids.
+    fn against_counting(&self, settings: &Settings) -> Option<NotArmed> {
+        match self.synchronous.told() {
+            Some(Synchronous::Counts { .. }) => self.may_be_dropped().then_some(NotArmed::MayBeDropped),
+            Some(Synchronous::Dropped { .. } | Synchronous::Unmanaged) | None => {
+                let strict = settings.synchronous && settings.on_standby_loss == OnStandbyLoss::Wait;
+                strict.then_some(NotArmed::NotSynchronous)
+            }
+        }
+    }
+
+    /// Why the answer is not from the partner at all.
+    pub(crate) fn stranger(&self, observation: &Observation, answer: &Answer) -> Option<NotArmed> {
         if answer.report.instance == self.instance {
             return Some(NotArmed::PartnerIsOurself);
         }
-        if answer.system_identifier != observation.system_identifier {
-            return Some(NotArmed::OtherSystem {
-                ours: observation.system_identifier,
-                theirs: answer.system_identifier,
-            });
+        (answer.system_identifier != observation.system_identifier)
+            .then_some(NotArmed::OtherSystem { ours: observation.system_identifier, theirs: answer.system_identifier })
+    }
+
+    /// What speaks against this answer coming from the primary that this standby follows.
+    fn against_following(&self, observation: &Observation, answer: &Answer) -> Option<NotArmed> {
+        if let Some(stranger) = self.stranger(observation, answer) {
+            return Some(stranger);
         }
         if answer.report.role != Role::Primary {
             return Some(NotArmed::PartnerNotPrimary);
@@ -222,9 +289,12 @@ impl Node {
             // Another partner: what was heard so far was not from it.
             actions.push(Action::CloseConnection);
             self.partner = Partner::default();
+            self.gatekeeper.forget_partner();
+            self.synchronous.forget_partner();
             if let Some(evidence) =
                 self.evidence.take_if(|evidence| Some(evidence.partner_generation) == generation(&settings))
             {
+                self.synchronous.remember(&evidence.answer);
                 self.partner.answer = Some(evidence.answer);
                 self.partner.last_answer = evidence.last_answer;
                 self.partner.heard_as_primary = true;
@@ -235,6 +305,7 @@ impl Node {
         {
             schedule.rebase(now, new);
         }
+        self.gatekeeper.settings_changed();
         self.settings = settings;
     }
 
@@ -242,6 +313,7 @@ impl Node {
         let before = self.seen.replace(Seen { at: now, observation: observation.clone() });
         if let Some(schedule) = &mut self.schedule {
             schedule.streaming(observation.in_recovery && observation.streaming);
+            schedule.be_eager(!observation.in_recovery);
         }
         let streamed = before.filter(|before| {
             observation.in_recovery && observation.streaming && observation.received > before.observation.received
@@ -256,32 +328,14 @@ impl Node {
                 self.partner.state = PartnerState::Alive;
             }
         }
-        self.keep_asynchronous(now, &observation, actions);
         self.keep_alive(now, actions);
         self.go_on_promoting(now, &observation, actions);
+        self.tend_gate(now, &observation, actions);
+        self.tend_synchronous(now, &observation, actions);
         self.consider_promotion(now, &observation, actions);
     }
 
-    /// A standby's `synchronous_standby_names` is often a copy of its primary's, and names the standby itself. Once promoted, every commit
-    /// would wait for a server that is dead; so it is emptied beforehand, and on a server that was just promoted with one.
-    fn keep_asynchronous(&mut self, now: Moment, observation: &Observation, actions: &mut Vec<Action>) {
-        let becomes_primary = observation.in_recovery && self.settings.as_ref().is_ok_and(|settings| settings.enabled);
-        let became_primary = matches!(self.promotion, Promotion::Asked { .. } | Promotion::Recording { .. });
-        if !observation.synchronous
-            || !(becomes_primary || became_primary)
-            || self.emptied.is_some_and(|until| now < until)
-        {
-            return;
-        }
-        self.emptied = Some(now + EMPTY_AGAIN);
-        actions.push(log(
-            Level::Log,
-            "emptying synchronous_standby_names: nobody would confirm commits after a promotion".to_string(),
-        ));
-        actions.push(Action::EmptySynchronousStandbyNames);
-    }
-
-    fn keep_alive(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    pub(crate) fn keep_alive(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings) else {
             return;
         };
@@ -296,7 +350,9 @@ impl Node {
                 }
                 Due::Silence => {
                     actions.push(Action::CloseConnection);
-                    schedule.failed(now, settings, Miss::Silence);
+                    if schedule.failed(now, settings, Miss::Silence) {
+                        self.gatekeeper.unanswered(Verdict::Missed(Miss::Silence));
+                    }
                     self.partner.last_error = format!("no answer within {:?}", settings.limit());
                     self.partner.refused_with.clear();
                     if self.partner.state != PartnerState::Unknown {
@@ -314,19 +370,23 @@ impl Node {
         };
         let text = reply.text().to_string();
         let sqlstate = reply.sqlstate().map(|sqlstate| sqlstate.to_string()).unwrap_or_default();
-        match reply.verdict() {
+        let verdict = reply.verdict();
+        match verdict {
             Verdict::Answered => {
-                schedule.answered(now, settings);
+                let sent = schedule.answered(now, settings);
+                self.gatekeeper.answered(sent);
                 self.partner.last_answer = Some(now);
                 self.partner.state = PartnerState::Alive;
                 self.partner.last_error.clear();
                 self.partner.refused_with.clear();
                 if let Reply::Complete(answer) = reply {
+                    self.synchronous.heard(now, sent, &answer);
                     self.take_answer(answer);
                 }
             }
             Verdict::Unhelpful(why) => {
                 schedule.answered(now, settings);
+                self.gatekeeper.unanswered(verdict);
                 self.partner.last_answer = Some(now);
                 self.partner.state = PartnerState::Unhelpful;
                 self.partner.last_error = text;
@@ -334,7 +394,9 @@ impl Node {
                 self.partner.hint = why.to_string();
             }
             Verdict::Missed(miss) => {
-                schedule.failed(now, settings, miss);
+                if schedule.failed(now, settings, miss) {
+                    self.gatekeeper.unanswered(verdict);
+                }
                 if self.partner.state != PartnerState::Unknown {
                     self.partner.state = PartnerState::Missed;
                 }
@@ -344,6 +406,7 @@ impl Node {
             }
             Verdict::NotAsked(fault) => {
                 schedule.not_asked(now, settings);
+                self.gatekeeper.unanswered(verdict);
                 self.partner.state = PartnerState::NotAsked;
                 self.partner.last_error = text;
                 self.partner.refused_with.clear();
@@ -361,6 +424,9 @@ impl Node {
         // Once heard it stays so while the answers agree: the WAL receiver of a standby whose primary dies is gone before the primary is
         // lost.
         self.partner.heard_as_primary = follows && (streams || self.partner.heard_as_primary);
+        if follows {
+            self.gatekeeper.relied_upon(self.now, &answer);
+        }
         self.partner.answer = Some(answer);
     }
 
@@ -370,7 +436,10 @@ impl Node {
         };
         let orderly = farewell.as_ref().is_some_and(Farewell::is_orderly);
         actions.push(Action::CloseConnection);
-        if schedule.connection_lost(settings, orderly) {
+        // A standby that was stopped in order is as dead as one that was killed, for all that commits wait for it.
+        let primary = self.seen.as_ref().is_some_and(|seen| !seen.observation.in_recovery);
+        let probe = if primary { settings.synchronous } else { settings.fast_failover && !orderly };
+        if schedule.connection_lost(probe) {
             actions.push(Action::SendKeepalive);
         }
     }
@@ -393,7 +462,9 @@ impl Node {
             | Promotion::Recording { .. }
             | Promotion::AfterCommand => false,
         };
-        if !free || self.not_armed().is_some() {
+        // The partner was told that nothing happens before that instant. A dead one does not rely on it.
+        let promised = now < self.promised() && !schedule.is_proven_dead(settings);
+        if !free || promised || self.not_armed().is_some() {
             return;
         }
         let story = Story {
@@ -406,6 +477,7 @@ impl Node {
             last_error: self.partner.last_error.clone(),
         };
         let before_command = settings.before_command;
+        self.gatekeeper.withdraw_promise(now);
         // The log says «lost» before it says what follows from it.
         self.tell_changes(actions);
         if before_command {

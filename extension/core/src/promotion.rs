@@ -15,7 +15,7 @@ pub(crate) const PROMOTION_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What led to a promotion: the recorder writes it into failover_log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Story {
     /// The timeline that the server was on before.
     pub from_timeline: Timeline,
@@ -34,7 +34,7 @@ pub struct Story {
 }
 
 /// Where the promotion is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Promotion {
     /// None under way.
     None,

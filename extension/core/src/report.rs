@@ -5,10 +5,14 @@
 //! nodes run different versions goes on working.
 
 use crate::event::Parameters;
+use crate::gate::GateKind;
 use crate::history::{History, Relation};
 use crate::ident::{Lsn, SystemIdentifier, Timeline};
+use crate::settings::OnStandbyLoss;
 use crate::status::PartnerState;
+use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -32,7 +36,7 @@ impl Role {
 }
 
 /// What a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Report {
     /// What it is.
     pub role: Role,
@@ -52,10 +56,41 @@ pub struct Report {
     pub streaming: bool,
     /// What it knows of its partner, that is of us.
     pub sight: Sight,
+    /// Whether it takes writes (primary).
+    pub gate: GateKind,
+    /// `pg_keeper.command_timeout` while it has a before_command, else zero.
+    pub before_command_limit: Duration,
+    /// What it says of synchronous replication.
+    pub synchronous: Synchronous,
+    /// Its `pg_keeper.on_standby_loss` while its `pg_keeper.synchronous_standby_names` is set.
+    pub on_standby_loss: Option<OnStandbyLoss>,
+    /// How long it will not promote itself at least, from the moment of the answer (standby).
+    pub promise: Duration,
+    /// How long it lets commits pass at least without asking again, from the moment of the answer (primary).
+    pub permit: Duration,
+    /// How old its keeper's word is.
+    pub keeper_age: Duration,
+}
+
+/// What a node says of synchronous replication: a primary whether its standby counts, a standby what it was told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Synchronous {
+    /// It is not pg_keeper's to manage, or nothing was told.
+    Unmanaged,
+    /// Every acknowledged commit is on the standby, and stays so until the primary says otherwise.
+    Counts {
+        /// A primary that loses its standby goes on without it (`pg_keeper.on_standby_loss`).
+        may_be_dropped: bool,
+    },
+    /// The standby was dropped, or is about to be: commits after this LSN may not be on it.
+    Dropped {
+        /// The end of the primary's WAL when it was decided.
+        since: Lsn,
+    },
 }
 
 /// What a node knows of its partner, told to the partner itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sight {
     /// The state.
     pub state: PartnerState,
@@ -72,7 +107,7 @@ pub enum ReportError {
 }
 
 /// A complete answer to a keepalive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// `IDENTIFY_SYSTEM`: the identity.
     pub system_identifier: SystemIdentifier,
@@ -108,17 +143,35 @@ impl fmt::Display for Report {
         if !self.sight.sqlstate.is_empty() {
             write!(f, " refused_with={}", self.sight.sqlstate)?;
         }
-        Ok(())
+        write!(f, " gate={}", self.gate.as_str())?;
+        write!(f, " before_command_us={}", self.before_command_limit.as_micros())?;
+        match self.synchronous {
+            Synchronous::Unmanaged => {}
+            Synchronous::Counts { may_be_dropped: true } => f.write_str(" sync=counts")?,
+            Synchronous::Counts { may_be_dropped: false } => f.write_str(" sync=counts-always")?,
+            Synchronous::Dropped { since } => write!(f, " sync=dropped-since:{since}")?,
+        }
+        if let Some(policy) = self.on_standby_loss {
+            write!(f, " on_standby_loss={}", policy.as_str())?;
+        }
+        f.write_str(&at_answer(self.promise, self.permit, self.keeper_age))
     }
 }
 
 impl Report {
+    /// The report's text with what only the moment of answering knows: what is left of the promise, and the age of the keeper's word.
+    pub fn at_answer(text: &str, promise: Duration, permit: Duration, keeper_age: Duration) -> String {
+        let lasting = |word: &&str| !AT_ANSWER.iter().any(|key| word.starts_with(key));
+        let words = text.split(' ').filter(lasting).collect::<Vec<_>>().join(" ");
+        words + &at_answer(promise, permit, keeper_age)
+    }
+
     /// Reads what [`Report`]'s `Display` wrote, by this version or another.
     ///
     /// # Errors
     /// The key that is missing or unreadable, of those that every version writes.
     pub fn parse(text: &str) -> Result<Report, ReportError> {
-        let value = |key: &str| text.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         let number = |key: &str| value(key).and_then(|digits| digits.parse::<u64>().ok());
         let role = match value("role") {
             Some("primary") => Role::Primary,
@@ -140,12 +193,36 @@ impl Report {
                 state: value("sees").and_then(PartnerState::parse).unwrap_or(PartnerState::Unknown),
                 sqlstate: value("refused_with").unwrap_or_default().to_string(),
             },
+            gate: value("gate").and_then(GateKind::parse).unwrap_or(GateKind::Open),
+            before_command_limit: Duration::from_micros(number("before_command_us").unwrap_or(0)),
+            synchronous: value("sync").map(parse_synchronous).unwrap_or(Synchronous::Unmanaged),
+            promise: Duration::from_micros(number("promise_us").unwrap_or(0)),
+            on_standby_loss: value("on_standby_loss").and_then(OnStandbyLoss::parse),
+            permit: Duration::from_micros(number("permit_us").unwrap_or(0)),
+            keeper_age: Duration::from_micros(number("keeper_age_us").unwrap_or(0)),
         })
     }
 }
 
+/// The words that only the moment of answering knows.
+const AT_ANSWER: [&str; 3] = ["promise_us=", "permit_us=", "keeper_age_us="];
+
+fn at_answer(promise: Duration, permit: Duration, keeper_age: Duration) -> String {
+    let spans = [promise, permit, keeper_age].map(|span| span.as_micros());
+    AT_ANSWER.iter().zip(spans).map(|(key, span)| format!(" {key}{span}")).collect()
+}
+
 fn on_off(value: bool) -> &'static str {
     if value { "on" } else { "off" }
+}
+
+fn parse_synchronous(text: &str) -> Synchronous {
+    match (text, text.strip_prefix("dropped-since:").and_then(|lsn| lsn.parse().ok())) {
+        (_, Some(since)) => Synchronous::Dropped { since },
+        ("counts", None) => Synchronous::Counts { may_be_dropped: true },
+        ("counts-always", None) => Synchronous::Counts { may_be_dropped: false },
+        (_, None) => Synchronous::Unmanaged,
+    }
 }
 
 fn parse_parameters(text: &str) -> Parameters {
@@ -182,8 +259,22 @@ mod tests {
             },
             streaming: true,
             sight: Sight { state: PartnerState::Unhelpful, sqlstate: "28000".into() },
+            gate: GateKind::Fenced,
+            before_command_limit: Duration::from_secs(30),
+            synchronous: Synchronous::Dropped { since: Lsn(0x300_0148) },
+            promise: Duration::from_millis(700),
+            on_standby_loss: Some(OnStandbyLoss::Wait),
+            permit: Duration::from_millis(900),
+            keeper_age: Duration::from_micros(3),
         };
-        assert_eq!(Report::parse(&report.to_string()), Ok(report));
+        assert_eq!(Report::parse(&report.to_string()), Ok(report.clone()));
+        for may_be_dropped in [false, true] {
+            let report = Report { synchronous: Synchronous::Counts { may_be_dropped }, ..report.clone() };
+            assert_eq!(Report::parse(&report.to_string()), Ok(report));
+        }
+        let later = Report { promise: Duration::from_millis(1), keeper_age: Duration::from_secs(9), ..report.clone() };
+        let text = Report::at_answer(&report.to_string(), later.promise, later.permit, later.keeper_age);
+        assert_eq!(Report::parse(&text), Ok(later));
     }
 
     #[test]
@@ -193,6 +284,7 @@ mod tests {
         assert!(report.enabled);
         assert_eq!(report.keepalive_count, 0);
         assert_eq!(report.sight.state, PartnerState::Unknown);
+        assert_eq!(Report::parse("role=primary instance=1 node=db01\nlifted yes").unwrap().node_name, "db01");
         assert_eq!(Report::parse("instance=1 node=db01"), Err(ReportError::Key("role")));
         assert_eq!(Report::parse("role=primary node=db01"), Err(ReportError::Key("instance")));
         assert_eq!(Report::parse("role=primary instance=1"), Err(ReportError::Key("node")));

@@ -24,10 +24,13 @@ const MARGIN: u32 = 50;
 /// larger, and an answer that came while the worker stood still is taken for silence.
 const STALL: u32 = 5;
 
+/// The part of an attempt's limit that lies at least between two keepalives, however urgently an answer is wanted.
+const HASTE: u32 = 8;
+
 /// Void attempts that one silence may hold, at least.
 const VOID_ATTEMPTS: u32 = 3;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Schedule {
     /// *s0*: what silence is counted from.
     silent_since: Moment,
@@ -38,21 +41,29 @@ pub(crate) struct Schedule {
     void: u32,
     /// Set while the partner's host refuses connections after one was reset.
     probing: Option<Probing>,
+    /// When the last keepalive was sent.
+    last_sent: Option<Moment>,
+    /// Somebody waits for an answer: the next keepalive goes out at once.
+    hastened: bool,
+    /// A lost partner is asked without a pause: nothing more is to be decided by its silence, and much by its return.
+    eager: bool,
     /// The WAL receiver is streaming: whatever refuses our connections, the partner's server is not dead.
     streaming: bool,
     /// The wake that was asked for, to notice our own stall by.
     expected: Option<Moment>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Outstanding {
     sent: Moment,
     give_up: Moment,
     /// The worker overslept while this was outstanding.
     stalled: bool,
+    /// Sent before its time, so it is no miss if it is refused.
+    early: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Probing {
     refused: u32,
     /// Probes that were accepted and cut.
@@ -85,6 +96,9 @@ impl Schedule {
             missed: 0,
             void: 0,
             probing: None,
+            last_sent: None,
+            hastened: false,
+            eager: false,
             streaming: false,
             expected: None,
         }
@@ -108,6 +122,32 @@ impl Schedule {
     /// Whether the partner is lost.
     pub(crate) fn is_lost(&self, settings: &Settings) -> bool {
         self.is_proven_dead(settings) || self.missed >= settings.keepalive_count
+    }
+
+    /// The earliest instant at which a standby acts on its partner's silence, short of a proven death: the attempts that are left are all
+    /// refused at once. One whole `keepalive_time` passes in any case, so that with `keepalive_count = 1` too a primary's permit outlasts the
+    /// time between two of its questions.
+    pub(crate) fn earliest_loss(&self, settings: &Settings) -> Moment {
+        let left = settings.keepalive_count.saturating_sub(self.missed);
+        let last = self.attempt.saturating_add(left).saturating_sub(1);
+        let refused = (settings.keepalive_time.saturating_mul(last)).saturating_sub(settings.limit());
+        self.silent_since + refused.max(settings.keepalive_time - settings.keepalive_time / MARGIN)
+    }
+
+    /// The time from the sending of an answered keepalive to [`Schedule::earliest_loss`].
+    pub(crate) fn patience(settings: &Settings) -> Duration {
+        (settings.window() - settings.limit()).max(settings.keepalive_time - settings.keepalive_time / MARGIN)
+    }
+
+    /// Somebody waits for an answer. Where one is on its way already, or was asked for a moment ago, that is it.
+    pub(crate) fn hasten(&mut self, now: Moment, settings: &Settings) {
+        let pause = settings.limit() / HASTE;
+        self.hastened = self.outstanding.is_none() && self.last_sent.is_none_or(|sent| now >= sent + pause);
+    }
+
+    /// Whether a lost partner is asked without a pause.
+    pub(crate) fn be_eager(&mut self, eager: bool) {
+        self.eager = eager;
     }
 
     /// Whether the WAL receiver is streaming now. That of a primary whose postmaster was killed ends within milliseconds.
@@ -154,6 +194,13 @@ impl Schedule {
                 Due::Silence
             }
             Some(_) => Due::Nothing,
+            None if self.hastened && self.probing.is_none() && now < self.send_at(settings) => {
+                let due = self.send(now, settings, false);
+                if let Some(outstanding) = &mut self.outstanding {
+                    outstanding.early = true;
+                }
+                due
+            }
             None if now >= self.send_at(settings) => {
                 // A regular attempt takes over from a probe that hangs: silence proves nothing. One that waits for its turn goes with it.
                 let fresh = self.probing.take_if(|probing| probing.outstanding).is_some();
@@ -207,8 +254,8 @@ impl Schedule {
         self.probing.take_if(|probing| probing.refused >= settings.keepalive_count);
     }
 
-    /// The attempt or the probe failed.
-    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, miss: Miss) {
+    /// The attempt or the probe failed. Says whether that counts as a miss.
+    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, miss: Miss) -> bool {
         if let Some(probing) = &mut self.probing {
             probing.outstanding = false;
             match miss {
@@ -226,13 +273,17 @@ impl Schedule {
             }
         }
         let Some(outstanding) = self.outstanding.take() else {
-            return;
+            return false;
         };
         if outstanding.stalled && self.void_and_repeat(now, settings) {
-            return;
+            return false;
+        }
+        if outstanding.early && now < self.send_at(settings) {
+            return false;
         }
         self.missed = self.missed.saturating_add(1);
         self.attempt = self.attempt.saturating_add(1);
+        true
     }
 
     /// Nothing was learnt: the same attempt comes again one `keepalive_time` later.
@@ -242,10 +293,10 @@ impl Schedule {
         self.make_due_at(now + settings.keepalive_time, settings);
     }
 
-    /// The open connection broke. Says whether to ask again at once over a fresh one: within the attempt that is outstanding, or as a
-    /// probe.
-    pub(crate) fn connection_lost(&mut self, settings: &Settings, orderly: bool) -> bool {
-        if settings.fast_failover && !orderly && self.probing.is_none() {
+    /// The open connection broke. Says whether to ask again at once over a fresh one: within the attempt that is outstanding, or as the
+    /// first probe of whether the server is dead.
+    pub(crate) fn connection_lost(&mut self, probe: bool) -> bool {
+        if probe && self.probing.is_none() {
             self.probing = Some(Probing { refused: 0, cut: 0, outstanding: true, next: None });
             return true;
         }
@@ -253,7 +304,15 @@ impl Schedule {
     }
 
     fn send_at(&self, settings: &Settings) -> Moment {
-        self.silent_since + (settings.keepalive_time.saturating_mul(self.attempt) - settings.limit())
+        let regular = self.silent_since + (settings.keepalive_time.saturating_mul(self.attempt) - settings.limit());
+        match self.last_sent {
+            Some(last_sent) if self.is_eager(settings) => regular.min(last_sent + settings.limit()),
+            Some(_) | None => regular,
+        }
+    }
+
+    fn is_eager(&self, settings: &Settings) -> bool {
+        self.eager && self.missed >= settings.keepalive_count
     }
 
     fn make_due_at(&mut self, at: Moment, settings: &Settings) {
@@ -261,9 +320,12 @@ impl Schedule {
     }
 
     fn send(&mut self, now: Moment, settings: &Settings, fresh: bool) -> Due {
-        let give_up = self.silent_since
+        let regular = self.silent_since
             + (settings.keepalive_time.saturating_mul(self.attempt) - settings.keepalive_time / MARGIN);
-        self.outstanding = Some(Outstanding { sent: now, give_up, stalled: false });
+        let give_up = if self.is_eager(settings) { now + settings.limit() } else { regular };
+        self.outstanding = Some(Outstanding { sent: now, give_up, stalled: false, early: false });
+        self.last_sent = Some(now);
+        self.hastened = false;
         Due::Send { fresh }
     }
 

@@ -14,6 +14,10 @@ pub enum State {
     Disabled,
     /// Nothing has been heard of the partner since the start.
     Starting,
+    /// A primary that does not know yet what its partner is: the return guard keeps clients out.
+    Guarded,
+    /// A superseded primary.
+    Fenced,
     /// Keepalives go out and come back.
     Watching,
     /// The partner is lost, and there is nothing for this node to do, or nothing it may do.
@@ -35,6 +39,8 @@ impl State {
             State::Inert => "inert",
             State::Disabled => "disabled",
             State::Starting => "starting",
+            State::Guarded => "guarded",
+            State::Fenced => "fenced",
             State::Watching => "watching",
             State::PartnerLost => "partner lost",
             State::RunningBeforeCommand => "running before_command",
@@ -84,7 +90,7 @@ impl PartnerState {
 }
 
 /// One look at a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Status {
     /// What the server is; `None` before the first look.
     pub role: Option<Role>,
@@ -114,6 +120,10 @@ pub struct Status {
     pub lag: Option<u64>,
     /// Whether the standby would promote itself if the partner were lost now.
     pub armed: bool,
+    /// Whether this server takes writes, and why not: `none`, or a clause.
+    pub fence: String,
+    /// The state of synchronous replication.
+    pub synchronous: String,
     /// What went wrong with the last keepalive that was not answered, empty if none was.
     pub last_error: String,
     /// The SQLSTATE of a partner that is there and does not tell, empty otherwise.

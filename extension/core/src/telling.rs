@@ -2,20 +2,28 @@
 
 use crate::arming::NotArmed;
 use crate::event::{Action, Level, Notice, Observation};
-use crate::node::Node;
+use crate::fence::FENCE_FILE;
+use crate::gate::{Gate, GateKind, Standing};
+use crate::node::{Node, Seen};
 use crate::promotion::Promotion;
 use crate::report::{Answer, Report, Role, Sight};
 use crate::schedule::Schedule;
+use crate::settings::Settings;
 use crate::status::{PartnerState, State, Status};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// What an administrator may do who knows more than the keeper.
+const LIFT: &str = "if it is certain that no other server is active, SELECT pg_keeper.lift_fence() opens this one";
 
 /// What has been said to the log, so that only changes are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Told {
     partner: Option<PartnerState>,
-    partner_role: Option<Role>,
+    /// A standby's gate says nothing.
+    partner_role: Option<(Role, Option<GateKind>)>,
     armed: Option<bool>,
     not_armed: String,
     inert: String,
@@ -35,6 +43,14 @@ impl Node {
             parameters: self.parameters,
             streaming: self.seen.as_ref().is_some_and(|seen| seen.observation.streaming),
             sight: Sight { state: self.partner_state(), sqlstate: self.partner.refused_with.clone() },
+            gate: self.gate().kind(),
+            before_command_limit: settings.map(|settings| settings.before_command_limit).unwrap_or_default(),
+            synchronous: self.synchronous_report(),
+            // What the moment of answering alone knows.
+            promise: Duration::ZERO,
+            permit: Duration::ZERO,
+            keeper_age: Duration::ZERO,
+            on_standby_loss: settings.filter(|settings| settings.synchronous).map(|settings| settings.on_standby_loss),
         }
     }
 
@@ -57,6 +73,8 @@ impl Node {
             partner_lsn: answer.map(|answer| answer.lsn).unwrap_or_default(),
             lag: self.lag(),
             armed: self.not_armed().is_none(),
+            fence: self.fence_status(),
+            synchronous: self.synchronous_status(),
             last_error: self.partner.last_error.clone(),
             refused_with: self.partner.refused_with.clone(),
         }
@@ -89,6 +107,14 @@ impl Node {
             Promotion::AfterCommand => return State::RunningAfterCommand,
             Promotion::None | Promotion::PutOff { .. } => {}
         }
+        if self.role() == Some(Role::Primary) {
+            match self.gate() {
+                Gate::Fenced => return State::Fenced,
+                // Settings that nothing can be done with are what has to be mended first.
+                Gate::Closed if self.settings.is_ok() => return State::Guarded,
+                Gate::Closed | Gate::Open { .. } => {}
+            }
+        }
         let partner_enabled = self.partner.answer.as_ref().is_none_or(|answer| answer.report.enabled);
         match (&self.settings, self.partner_state()) {
             (Err(_), _) => State::Inert,
@@ -101,11 +127,95 @@ impl Node {
         }
     }
 
+    fn fence_status(&self) -> String {
+        if self.role() != Some(Role::Primary) {
+            return "none".to_string();
+        }
+        match (self.gate(), self.gatekeeper.fence(), self.commits_wait()) {
+            (Gate::Fenced, Some(fence), _) => format!("fenced: {fence}"),
+            (Gate::Fenced, None, _) => "fenced".to_string(),
+            (Gate::Closed, ..) => format!("closed: {}", self.closed_because()),
+            (Gate::Open { .. }, _, Some(waits)) => waits,
+            (Gate::Open { .. }, Some(fence), None) if fence.lifted => format!("lifted, although {fence}"),
+            (Gate::Open { .. }, ..) => "none".to_string(),
+        }
+    }
+
+    /// What keeps the return guard standing, in a clause.
+    pub(crate) fn closed_because(&self) -> String {
+        match (self.gatekeeper.damaged(), &self.settings) {
+            (Some(damage), _) => format!(
+                "the file {FENCE_FILE} in the data directory cannot be believed ({damage}), so nobody knows whether this server is superseded"
+            ),
+            (None, Ok(settings)) => self.unknown_because(self.opens_alone(settings)),
+            (None, Err(_)) => "the partner cannot be asked".to_string(),
+        }
+    }
+
+    /// Why it is not known what the partner is, in a clause; with what its silence leads to.
+    pub(crate) fn unknown_because(&self, opens_alone: bool) -> String {
+        let error = &self.partner.last_error;
+        match self.partner_state() {
+            PartnerState::Alive => self.gatekeeper.obstacle().to_string(),
+            PartnerState::Unhelpful => format!("the partner is there and does not say what it is: {error}"),
+            PartnerState::NotAsked => format!("the partner could not be asked what it is: {error}"),
+            PartnerState::Unknown | PartnerState::Missed | PartnerState::Lost if error.is_empty() => {
+                "the partner has not answered yet".to_string()
+            }
+            PartnerState::Unknown | PartnerState::Missed | PartnerState::Lost if opens_alone => {
+                let window = self.settings.as_ref().map(Settings::window).unwrap_or_default();
+                format!(
+                    "the partner does not answer ({error}), and is waited for until it has been silent for {window:?}"
+                )
+            }
+            PartnerState::Unknown | PartnerState::Missed | PartnerState::Lost => {
+                format!("the partner does not answer ({error}), and pg_keeper.on_unknown_partner is \"wait\"")
+            }
+        }
+    }
+
+    /// Why this primary takes no writes, with what to do; `None` when it takes them.
+    pub fn closed_reason(&self) -> Option<String> {
+        if self.role() != Some(Role::Primary) {
+            return None;
+        }
+        const LIFT: &str =
+            "if it is certain that no other server is active, SELECT pg_keeper.lift_fence() opens this one";
+        match (self.gate(), self.gatekeeper.fence()) {
+            (Gate::Fenced, Some(fence)) => Some(format!(
+                "this server is fenced: {fence}; SELECT pg_keeper.rejoin_plan() prints the commands that make it a standby of {}",
+                fence.by
+            )),
+            (Gate::Fenced, None) => {
+                Some(format!("this server is fenced, and its partner has not said again by whom; {LIFT}"))
+            }
+            (Gate::Closed, _) => Some(format!("{}; {LIFT}{}", self.closed_because(), self.partner_hint())),
+            (Gate::Open { .. }, _) => None,
+        }
+    }
+
+    /// What to do about a partner that does not tell: what ends a sentence, and the sentences after it.
+    fn partner_hint(&self) -> String {
+        match self.partner_state() {
+            PartnerState::Unhelpful | PartnerState::NotAsked => format!(". {}", self.partner.hint),
+            PartnerState::Unknown | PartnerState::Alive | PartnerState::Missed | PartnerState::Lost => String::new(),
+        }
+    }
+
     fn reason(&self) -> String {
+        let closed = self.closed_reason();
         let settings = match &self.settings {
             Ok(settings) => settings,
-            Err(inert) => return inert.to_string(),
+            Err(inert) => return closed.map_or_else(|| inert.to_string(), |closed| format!("{inert}; {closed}")),
         };
+        if let Some(closed) = closed {
+            return closed;
+        }
+        match self.commits_wait() {
+            Some(waits) if self.gatekeeper.is_held() => return format!("{waits}; {LIFT}{}", self.partner_hint()),
+            Some(waits) => return waits,
+            None => {}
+        }
         match &self.promotion {
             Promotion::BeforeCommand(_) => return "pg_keeper.before_command is running".to_string(),
             Promotion::PutOff { reason, .. } if self.partner_state() == PartnerState::Lost => {
@@ -130,11 +240,12 @@ impl Node {
             (PartnerState::Missed, _) => format!("the partner missed the last keepalive: {error}"),
             (PartnerState::Lost, _) => format!("the partner is lost: {error}"),
         };
-        let hint = match self.partner_state() {
-            PartnerState::Unhelpful | PartnerState::NotAsked => format!(". {}", self.partner.hint),
-            PartnerState::Unknown | PartnerState::Alive | PartnerState::Missed | PartnerState::Lost => String::new(),
-        };
+        let hint = self.partner_hint();
         match self.not_armed() {
+            None if self.partner_state() == PartnerState::Lost && self.promised() > self.now => {
+                let left = self.promised().since(self.now);
+                format!("{partner}; promotes itself in {left:?}: the primary was told that it does not before")
+            }
             None => {
                 let plural = if settings.keepalive_count == 1 { "" } else { "s" };
                 let (count, time) = (settings.keepalive_count, settings.keepalive_time);
@@ -150,22 +261,30 @@ impl Node {
 
     /// What the partner is, seen from what we are.
     fn describe(&self, answer: &Answer) -> String {
-        let Report { role, node_name, streaming, .. } = &answer.report;
-        match (self.role(), role) {
-            (Some(Role::Primary), Role::Primary) if answer.report.instance == self.instance => {
-                NotArmed::PartnerIsOurself.to_string()
+        let Report { role, node_name, streaming, gate, .. } = &answer.report;
+        let Some(Seen { observation, .. }) = self.seen.as_ref().filter(|seen| !seen.observation.in_recovery) else {
+            return format!("{node_name} answers and is a {}{}", role.as_str(), closed_note(*role, *gate));
+        };
+        if let Some(stranger) = self.stranger(observation, answer) {
+            return stranger.to_string();
+        }
+        let enabled = self.settings.as_ref().is_ok_and(|settings| settings.enabled);
+        match (role, self.standing(observation, answer)) {
+            (Role::Primary, Standing::Superseded { takes_writes: true }) => {
+                format!("{node_name} is a primary still, and fences itself when it hears of this server")
             }
-            (Some(Role::Primary), Role::Primary) => format!(
+            (Role::Primary, Standing::Supersedes(left)) if enabled && !self.gatekeeper.is_lifted(left) => {
+                format!("{node_name} is primary on timeline {}", answer.timeline)
+            }
+            (Role::Primary, _) if *gate == GateKind::Open && matches!(self.gate(), Gate::Open { .. }) => format!(
                 "TWO PRIMARIES: {node_name} is a primary too, on timeline {}; stop one of them at once",
                 answer.timeline
             ),
-            (Some(Role::Primary), Role::Standby) if *streaming => {
-                format!("{node_name} answers and is a streaming standby")
+            (Role::Primary, _) => {
+                format!("{node_name} is a primary on timeline {}{}", answer.timeline, closed_note(*role, *gate))
             }
-            (Some(Role::Primary), Role::Standby) => {
-                format!("{node_name} answers and is a standby that does not stream")
-            }
-            (_, role) => format!("{node_name} answers and is a {}", role.as_str()),
+            (Role::Standby, _) if *streaming => format!("{node_name} answers and is a streaming standby"),
+            (Role::Standby, _) => format!("{node_name} answers and is a standby that does not stream"),
         }
     }
 
@@ -186,7 +305,10 @@ impl Node {
 
     fn tell_partner(&mut self, actions: &mut Vec<Action>) {
         let state = self.partner_state();
-        let role = self.partner.answer.as_ref().map(|answer| answer.report.role);
+        let role = self.partner.answer.as_ref().map(|answer| {
+            let Report { role, gate, .. } = answer.report;
+            (role, (role == Role::Primary).then_some(gate))
+        });
         let same_role = state != PartnerState::Alive || self.told.partner_role == role;
         if state == PartnerState::Unknown || (self.told.partner == Some(state) && same_role) {
             return;
@@ -207,8 +329,7 @@ impl Node {
         match (state, &self.partner.answer) {
             (PartnerState::Unknown, _) | (PartnerState::Alive, None) => return,
             (PartnerState::Alive, Some(answer)) => {
-                let both =
-                    self.seen.as_ref().is_some_and(|seen| !seen.observation.in_recovery) && role == Some(Role::Primary);
+                let both = self.role() == Some(Role::Primary) && answer.report.role == Role::Primary;
                 notice.level = if both { Level::Warning } else { Level::Log };
                 notice.message = format!("partner: {}", self.describe(answer));
             }
@@ -276,6 +397,15 @@ impl Node {
         }
         self.told.armed = Some(false);
         self.told.not_armed = reason;
+    }
+}
+
+/// Says of a primary that it takes no writes.
+fn closed_note(role: Role, gate: GateKind) -> &'static str {
+    match (role, gate) {
+        (Role::Primary, GateKind::Closed) => ", and lets no clients in before it knows its partner",
+        (Role::Primary, GateKind::Fenced) => ", and fenced",
+        (Role::Primary, GateKind::Open) | (Role::Standby, _) => "",
     }
 }
 

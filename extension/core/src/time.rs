@@ -10,6 +10,9 @@ use core::time::Duration;
 pub struct Moment(u64);
 
 impl Moment {
+    /// After every other one.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
     /// The instant `micros` microseconds after the start of the machine.
     pub const fn from_micros(micros: u64) -> Self {
         Moment(micros)

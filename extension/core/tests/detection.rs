@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
+use common::{ms, node, primary, settings};
 use keeper_core::{
-    Action, Answer, Event, History, Lsn, Moment, Node, Observation, Parameters, PartnerState, Reply, Report, Role,
-    Settings, Sight, Stage, SystemIdentifier, Timeline,
+    Action, Answer, Event, Gate, GateKind, History, Lsn, Parameters, PartnerState, Reply, Report, Role, Sight, Stage,
+    Synchronous, SystemIdentifier, Timeline,
 };
 use std::time::Duration;
+
+mod common;
 
 #[derive(Debug, Clone, Copy)]
 enum Death {
@@ -27,7 +30,9 @@ fn the_partner_is_lost_within_its_window_and_not_before() {
                 // Answers take from nothing up to just under the limit.
                 for answer_after in [1, time / 8, time / 2 - time / 50 - 2] {
                     for dies_at in (1000..1000 + time).step_by(usize::try_from(time / 7).unwrap()) {
-                        check(time, count, death, answer_after, dies_at);
+                        for hurried in [false, true] {
+                            check(time, count, death, answer_after, dies_at, hurried);
+                        }
                     }
                 }
             }
@@ -35,10 +40,11 @@ fn the_partner_is_lost_within_its_window_and_not_before() {
     }
 }
 
-fn check(time: u64, count: u32, death: Death, answer_after: u64, dies_at: u64) {
-    let ms = |ms: u64| Moment::from_micros(1_000_000_000 + ms * 1000);
-    let case = format!("time {time} count {count} {death:?} answers after {answer_after} dies at {dies_at}");
-    let mut node = Node::new(1, Parameters::default(), None);
+/// `hurried`: a commit asks for its permit all the time.
+fn check(time: u64, count: u32, death: Death, answer_after: u64, dies_at: u64, hurried: bool) {
+    let case =
+        format!("time {time} count {count} {death:?} answers after {answer_after} dies at {dies_at} hurried {hurried}");
+    let mut node = node(1);
     node.step(ms(0), Event::SettingsRead(Ok(settings(time, count))));
     let mut asked = None;
     let mut last_answer = None;
@@ -66,12 +72,15 @@ fn check(time: u64, count: u32, death: Death, answer_after: u64, dies_at: u64) {
             }
             _ => {}
         }
-        actions.extend(node.step(ms(now), Event::Observed(observation())));
+        if hurried {
+            node.step(ms(now), Event::CommitWaits);
+        }
+        actions.extend(node.step(ms(now), Event::Observed(primary())));
         for action in actions {
             match action {
                 Action::SendKeepalive => asked = Some(now),
                 Action::CloseConnection => asked = None,
-                Action::Log(_) => {}
+                Action::Log(_) | Action::SetGate(Gate::Open { .. }) => {}
                 other => panic!("{case}: {other:?}"),
             }
         }
@@ -83,34 +92,6 @@ fn check(time: u64, count: u32, death: Death, answer_after: u64, dies_at: u64) {
             return;
         }
         assert!(now < 100_000, "{case}: never lost");
-    }
-}
-
-fn settings(time: u64, count: u32) -> Settings {
-    Settings {
-        keepalive_time: Duration::from_millis(time),
-        keepalive_count: count,
-        fast_failover: false,
-        enabled: true,
-        max_lag: 0,
-        before_command: false,
-        after_command: false,
-        partner_generation: 1,
-    }
-}
-
-fn observation() -> Observation {
-    Observation {
-        in_recovery: false,
-        standby_signal: false,
-        system_identifier: SystemIdentifier(7),
-        timeline: Timeline(1),
-        history: Some(History::of_first(Timeline(1))),
-        received: Lsn(0),
-        replayed: Lsn(0),
-        streaming: false,
-        synchronous: false,
-        recorded: None,
     }
 }
 
@@ -130,6 +111,13 @@ fn answer() -> Answer {
             parameters: Parameters::default(),
             streaming: true,
             sight: Sight { state: PartnerState::Alive, sqlstate: String::new() },
+            gate: GateKind::Open,
+            before_command_limit: Duration::ZERO,
+            synchronous: Synchronous::Unmanaged,
+            promise: Duration::from_secs(1),
+            keeper_age: Duration::ZERO,
+            permit: Duration::ZERO,
+            on_standby_loss: None,
         },
     }
 }

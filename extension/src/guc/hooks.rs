@@ -137,6 +137,37 @@ pub(super) unsafe extern "C-unwind" fn check_after_command(
     judge_command("pg_keeper.after_command", unsafe { text_of(new) })
 }
 
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn check_synchronous_standby_names(
+    new: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server hands in a string.
+    let names = unsafe { text_of(new) };
+    // SAFETY: both are C strings, and with changeVal = false nothing is changed. At a debugging level a refusal raises no ERROR.
+    let accepted = unsafe {
+        pg_sys::set_config_option(
+            c"synchronous_standby_names".as_ptr(),
+            names.as_ptr(),
+            pg_sys::GucContext::PGC_SIGHUP,
+            pg_sys::GucSource::PGC_S_FILE,
+            pg_sys::GucAction::GUC_ACTION_SET,
+            false,
+            pg_sys::DEBUG5 as _,
+            false,
+        )
+    };
+    (accepted != 0 && names.to_str().is_ok()) || {
+        let allowed = "What PostgreSQL's own synchronous_standby_names may hold is allowed, or nothing.";
+        refuse(
+            "pg_keeper.synchronous_standby_names is not a list of standbys",
+            allowed,
+            "For example: '*' or 'db01, db02'.",
+        )
+    }
+}
+
 /// The string that a hook is to judge.
 ///
 /// # Safety

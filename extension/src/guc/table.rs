@@ -41,6 +41,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { name: c"pg_keeper.command_timeout", allowed: "0.1 to 86400 seconds, for example 30 or '2min'" },
     Setting { name: c"pg_keeper.database", allowed: "a database's name of 1 to 63 bytes in UTF-8" },
     Setting { name: c"pg_keeper.max_lag", allowed: "a number of bytes from 0 to 1048576TB, for example '16MB'" },
+    Setting { name: c"pg_keeper.on_unknown_partner", allowed: "open or wait" },
+    Setting {
+        name: c"pg_keeper.synchronous_standby_names",
+        allowed: "what synchronous_standby_names may hold, for example '*' or 'db01, db02'",
+    },
+    Setting { name: c"pg_keeper.on_standby_loss", allowed: "async or wait" },
     Setting { name: c"pg_keeper.enabled", allowed: SWITCH },
     Setting { name: c"pg_keeper.fast_failover", allowed: SWITCH },
 ];

@@ -1,5 +1,6 @@
 use super::*;
-use crate::report::Sight;
+use crate::gate::GateKind;
+use crate::report::{Sight, Synchronous};
 use alloc::string::ToString;
 use alloc::vec;
 
@@ -14,6 +15,13 @@ fn report(role: Role) -> Report {
         parameters: parameters(),
         streaming: true,
         sight: Sight { state: PartnerState::Alive, sqlstate: String::new() },
+        gate: GateKind::Open,
+        before_command_limit: Duration::ZERO,
+        synchronous: Synchronous::Unmanaged,
+        promise: Duration::ZERO,
+        keeper_age: Duration::ZERO,
+        permit: Duration::ZERO,
+        on_standby_loss: None,
     }
 }
 

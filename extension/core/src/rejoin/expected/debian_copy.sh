@@ -1,0 +1,49 @@
+(
+# Makes db01 a standby of db02 with pg_basebackup. Why: fenced: db02 is primary on timeline 2, which left timeline 1 of this server at 0/3000148.
+# pg_rewind was not wanted: everything is copied.
+# For a shell of the user postgres. The first command that fails ends it.
+# What only this server has stays in its old data directory, which is moved aside. There must be room for both.
+set -eu
+umask 077
+trap '[ $? = 0 ] || echo "Stopped here: the last command failed, and none after it was run." >&2' EXIT
+fail() { printf '%s\n' "$1" >&2; exit 1; }
+PATH=/usr/lib/postgresql/15/bin:$PATH
+data=/var/lib/postgresql/15/main
+now=$(date +%Y%m%d%H%M%S)
+
+# In another place, the new primary above all, these commands would do harm.
+[ "$(id -un)" = postgres ] || fail 'This is for the user postgres.'
+[ "$(uname -n)" = db01.example.org ] || fail 'This is for the host db01.example.org.'
+[ "$(stat -c %i "$data")" = 4711 ] || fail 'The data directory is not the one that this was made for.'
+
+# As the standby will stream. The partner must let it in without asking for a password, and be a newer primary of this cluster.
+partner='host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=keeper'
+identity=$(psql -XAtqw -d "$partner dbname=replication replication=true" -c IDENTIFY_SYSTEM)
+[ "${identity%%|*}" = 7300000000000000001 ] || fail 'The partner belongs to another cluster.'
+timeline=${identity#*|}
+[ "${timeline%%|*}" -gt 1 ] || fail 'The partner is not on a newer timeline.'
+[ "$(psql -XAtqw -d "$partner dbname=replication replication=true" -c 'SHOW in_hot_standby')" = off ] || fail 'The partner is not a primary.'
+
+# The copy. Until it is complete nothing changes here.
+copy=$data.new.$now
+pg_basebackup -w -d "$partner" -D "$copy" -X stream -c fast -P
+
+# The partner's configuration files came along: this server's own take their place.
+cp -pRP "$data"/postgresql.auto.conf "$copy"
+# A standby of the partner. The last line for a setting is the one that counts.
+touch "$copy"/standby.signal
+printf '%s\n' '' "primary_conninfo = 'host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=keeper application_name=db01'" >> "$copy"/postgresql.auto.conf
+
+# systemd may ask for root's rights, or start again what it did not stop itself.
+if pg_ctl -D "$data" status >/dev/null; then systemctl --no-ask-password stop postgresql@15-main.service || pg_ctlcluster 15 main stop; sleep 2; fi
+if pg_ctl -D "$data" status >/dev/null; then fail 'The server runs again. As root: systemctl stop postgresql@15-main.service; then run this again.'; fi
+mv "$data" "$data.old.$now"
+mv "$copy" "$data"
+
+# What somebody else starts, systemd does not know of.
+systemctl --no-ask-password start postgresql@15-main.service || fail 'All is ready. Last, as root: systemctl start postgresql@15-main.service'
+echo "The old state is in $data.old.$now. Delete it when nothing in it is needed any more."
+)
+# When it runs, look at db01 and db02:
+#   psql -p 5432 -d pg_state -x -c 'SELECT * FROM pg_keeper.status'
+#   psql -p 5432 -d pg_state -c 'SELECT * FROM pg_keeper.check()'

@@ -1,0 +1,58 @@
+(
+# Makes db01 a standby of db02 with pg_rewind. Why: fenced: db02 is primary on timeline 2, which left timeline 1 of this server at 0/3000148.
+# For a shell of the user postgres. The first command that fails ends it.
+# What only this server has is undone. If it may be needed, stop the server and copy the data directory first.
+# Should pg_rewind fail half-way, a copy of the whole partner is what is left. Keep that plan before you begin:
+#   psql -p 5432 -d pg_state -XAtc 'SELECT pg_keeper.rejoin_plan(fresh_copy => true)' > fresh_copy.sh
+set -eu
+umask 077
+trap '[ $? = 0 ] || echo "Stopped here: the last command failed, and none after it was run." >&2' EXIT
+fail() { printf '%s\n' "$1" >&2; exit 1; }
+PATH=/usr/lib/postgresql/15/bin:$PATH
+data=/var/lib/postgresql/15/main
+now=$(date +%Y%m%d%H%M%S)
+
+# In another place, the new primary above all, these commands would do harm.
+[ "$(id -un)" = postgres ] || fail 'This is for the user postgres.'
+[ "$(uname -n)" = db01.example.org ] || fail 'This is for the host db01.example.org.'
+[ "$(stat -c %i "$data")" = 4711 ] || fail 'The data directory is not the one that this was made for.'
+
+# As the standby will stream. The partner must let it in without asking for a password, and be a newer primary of this cluster.
+partner='host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=keeper'
+identity=$(psql -XAtqw -d "$partner dbname=replication replication=true" -c IDENTIFY_SYSTEM)
+[ "${identity%%|*}" = 7300000000000000001 ] || fail 'The partner belongs to another cluster.'
+timeline=${identity#*|}
+[ "${timeline%%|*}" -gt 1 ] || fail 'The partner is not on a newer timeline.'
+[ "$(psql -XAtqw -d "$partner dbname=replication replication=true" -c 'SHOW in_hot_standby')" = off ] || fail 'The partner is not a primary.'
+
+# As pg_rewind reads. It needs a superuser, or a role that may CHECKPOINT and has EXECUTE on pg_ls_dir(text, boolean, boolean),
+# pg_stat_file(text, boolean), pg_read_binary_file(text) and pg_read_binary_file(text, bigint, bigint, boolean).
+# Should the partner refuse it: a line "host postgres USER ADDRESS-OF-THIS-SERVER/32 scram-sha-256" in pg_hba.conf there lets it in,
+# and its password belongs into the passfile or into the environment variable PGPASSWORD.
+source='host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=postgres dbname=postgres'
+# pg_rewind looks for the partner's timeline in its last checkpoint, so there must be one since its promotion.
+psql -XAtqw -d "$source" -c CHECKPOINT -c "SELECT pg_read_binary_file('PG_VERSION')" >/dev/null
+
+# pg_rewind brings the partner's configuration files along: this server's own are put back afterwards.
+own=$data.own.$now
+mkdir "$own"
+cp -pRP "$data"/postgresql.auto.conf "$own"
+
+# systemd may ask for root's rights, or start again what it did not stop itself.
+if pg_ctl -D "$data" status >/dev/null; then systemctl --no-ask-password stop postgresql@15-main.service || pg_ctlcluster 15 main stop; sleep 2; fi
+if pg_ctl -D "$data" status >/dev/null; then fail 'The server runs again. As root: systemctl stop postgresql@15-main.service; then run this again.'; fi
+rewound=yes
+pg_rewind --progress --target-pgdata="$data" --source-server="$source" --config-file=/etc/postgresql/15/main/postgresql.conf || rewound=no
+
+cp -pRP "$own"/postgresql.auto.conf "$data"
+[ $rewound = yes ] || fail 'pg_rewind failed: go on with fresh_copy.sh. If it had not begun to copy, this server is as it was and can be started as well.'
+# A standby of the partner. The last line for a setting is the one that counts.
+touch "$data"/standby.signal
+printf '%s\n' '' "primary_conninfo = 'host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=keeper application_name=db01'" >> "$data"/postgresql.auto.conf
+
+# What somebody else starts, systemd does not know of.
+systemctl --no-ask-password start postgresql@15-main.service || fail 'All is ready. Last, as root: systemctl start postgresql@15-main.service'
+)
+# When it runs, look at db01 and db02:
+#   psql -p 5432 -d pg_state -x -c 'SELECT * FROM pg_keeper.status'
+#   psql -p 5432 -d pg_state -c 'SELECT * FROM pg_keeper.check()'

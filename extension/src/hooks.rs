@@ -1,0 +1,274 @@
+//! Where clients and commits pass the gate.
+//!
+//! Hooks carry no thought: each calls the one before it, looks at the gate, and lets pass or refuses. What is allowed is decided by the
+//! keeper.
+//!
+//! - Authentication: ordinary clients are sent away at once by 57P03, which makes libpq try the next host and pg_isready say «rejecting».
+//! - Before a commit or a PREPARE of a transaction that wrote, while it can still be aborted.
+//! - Before COMMIT PREPARED, which is durable before the first of those callbacks.
+//! - After a commit, before its acknowledgement: a commit during which the fence rose is not acknowledged, and the client sees a lost
+//!   connection.
+
+use crate::gate::{self, Refusal};
+use crate::shared;
+use keeper_core::Gate;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::time::Duration;
+
+/// `STATUS_OK` (`c.h`).
+const STATUS_OK: c_int = 0;
+
+type AuthenticationHook = Option<unsafe extern "C-unwind" fn(*mut Port, c_int)>;
+
+/// The beginning of a connection's `Port` (`libpq/libpq-be.h`), which pgrx does not bind.
+#[repr(C)]
+struct Port {
+    socket: c_int,
+    noblock: bool,
+    protocol: u32,
+    local_address: pg_sys::SockAddr,
+    remote_address: pg_sys::SockAddr,
+    remote_host: *mut c_char,
+    remote_hostname: *mut c_char,
+    remote_hostname_resolved: c_int,
+    remote_hostname_error: c_int,
+    remote_port: *mut c_char,
+    #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16"))]
+    can_accept_connections: c_int,
+    #[cfg(feature = "pg18")]
+    local_host: [c_char; 64],
+    database_name: *mut c_char,
+    user_name: *mut c_char,
+}
+
+// What pgrx does not bind in every version: `libpq/auth.h`, `replication/walsender.h`.
+unsafe extern "C-unwind" {
+    static mut ClientAuthentication_hook: AuthenticationHook;
+    static am_walsender: bool;
+    static am_db_walsender: bool;
+}
+
+static mut PREVIOUS_AUTHENTICATION: AuthenticationHook = None;
+static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
+
+/// Puts all of them in place; from `_PG_init` only.
+pub(crate) fn install() {
+    // SAFETY: the postmaster loads libraries before it starts any process, in its one thread.
+    unsafe {
+        PREVIOUS_AUTHENTICATION = ClientAuthentication_hook;
+        ClientAuthentication_hook = Some(on_authentication);
+        PREVIOUS_UTILITY = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(on_utility);
+        pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_authentication(port: *mut Port, status: c_int) {
+    // SAFETY: set once, before this process was started.
+    if let Some(previous) = unsafe { PREVIOUS_AUTHENTICATION } {
+        // SAFETY: the arguments that the server gave.
+        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous(port, status)) };
+    }
+    let gate = gate::gate();
+    if status != STATUS_OK || matches!(gate, Gate::Open { .. }) {
+        return;
+    }
+    // SAFETY: the server calls this in a transaction, with a connection whose user name is known; the two flags are this process's own.
+    let passes = unsafe {
+        pg_sys::RecoveryInProgress()
+            || (am_walsender && !am_db_walsender)
+            || may_pass(CStr::from_ptr((*port).user_name), (*port).remote_address.addr.ss_family)
+    };
+    if !passes {
+        refuse_client(gate);
+    }
+}
+
+/// Whether a role gets past guard and fence: one that may only look, and a superuser on the machine itself.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn may_pass(user: &CStr, family: u16) -> bool {
+    // SAFETY: the caller vouches for the transaction; a name that is no role gives the invalid one.
+    let role = unsafe { pg_sys::get_role_oid(user.as_ptr(), true) };
+    // SAFETY: the caller vouches for it.
+    unsafe { role_may_pass(role, family) }
+}
+
+/// As [`may_pass`], for a role's number.
+///
+/// # Safety
+/// Inside a transaction.
+pub(crate) unsafe fn role_may_pass(role: pg_sys::Oid, family: u16) -> bool {
+    let is_local = i32::from(family) == nix::libc::AF_UNIX;
+    // SAFETY: looks at shared catalogs only, in the caller's transaction.
+    unsafe {
+        let monitor = pg_sys::get_role_oid(c"keeper_monitor".as_ptr(), true);
+        (is_local && pg_sys::superuser_arg(role))
+            || (monitor != pg_sys::InvalidOid && pg_sys::is_member_of_role_nosuper(role, monitor))
+    }
+}
+
+fn refuse_client(gate: Gate) {
+    let published = shared::published();
+    let reason = published.closed.as_str();
+    let (message, detail, hint) = match gate {
+        Gate::Fenced => (
+            format!("this server is {}", published.fence.as_str()),
+            "It is superseded and takes no clients.".to_owned(),
+            "Connect to the active server. On this one, SELECT pg_keeper.rejoin_plan() prints the commands that make it a standby.",
+        ),
+        Gate::Closed | Gate::Open { .. } => (
+            "this server takes no clients before it knows what its partner is".to_owned(),
+            match (published.keeper_pid, reason) {
+                (0, _) => "pg_keeper's worker has not started yet. If this lasts, look for pg_keeper in the server's log, and raise \
+                           max_worker_processes."
+                    .to_owned(),
+                (_, "") => "pg_keeper's worker has just started.".to_owned(),
+                (_, reason) => format!("Reason: {reason}."),
+            },
+            "Try again, or connect to the other server.",
+        ),
+    };
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW, message, "pg_keeper")
+        .set_detail(detail)
+        .set_hint(hint)
+        .report(PgLogLevel::FATAL);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE if has_written() => {
+            pass_or_raise();
+        }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE if has_written() => {
+            acknowledge_or_hang_up();
+        }
+        _ => {}
+    }
+}
+
+/// Whether this transaction leaves anything behind. A server that runs without a postmaster is being repaired by hand.
+fn has_written() -> bool {
+    // SAFETY: reads of the process's own state.
+    unsafe { pg_sys::IsUnderPostmaster && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// Waits for the permit, serving interrupts, or raises an ERROR, which aborts the transaction.
+fn pass_or_raise() {
+    let pause = |span: Duration| {
+        wait(span);
+        pgrx::check_for_interrupts!();
+    };
+    let Err(refusal) = gate::pass(pause) else { return };
+    let published = shared::published();
+    let closed = published.closed.as_str();
+    let (code, message, detail, hint) = match refusal {
+        Refusal::Fenced => (
+            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            format!("cannot commit: this server is {}", published.fence.as_str()),
+            "It is superseded, and what it committed would be lost.".to_owned(),
+            "Connect to the active server; SELECT pg_keeper.rejoin_plan() prints the commands that make this one its standby.",
+        ),
+        Refusal::NoPermit => (
+            PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
+            "cannot commit: it is not known whether this server is still the active one".to_owned(),
+            if closed.is_empty() { format!("{}.", published.reason.as_str()) } else { format!("Reason: {closed}.") },
+            "Try again, or look at pg_keeper.status on both servers.",
+        ),
+        Refusal::PostmasterDead => (
+            PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
+            "cannot commit: the postmaster is gone".to_owned(),
+            "Another server may have taken over already.".to_owned(),
+            "Connect again.",
+        ),
+    };
+    ErrorReport::new(code, message, "pg_keeper").set_detail(detail).set_hint(hint).report(PgLogLevel::ERROR);
+}
+
+/// The commit is durable here. Unless the server is still known to be the active one, its client must not be told so: he sees a lost
+/// connection, as when a server dies in this moment, and asks the active server what became of it.
+fn acknowledge_or_hang_up() {
+    // No interrupt is served and no error raised here, nor may the process end: the transaction can no longer be aborted.
+    if gate::pass(std::thread::sleep).is_ok() {
+        return;
+    }
+    // SAFETY: what the server itself does when it stops waiting for a synchronous standby (`SyncRepWaitForLSN`): nothing more is sent, and
+    // the process ends at its next look for interrupts.
+    unsafe {
+        pg_sys::whereToSendOutput = pg_sys::CommandDest::DestNone;
+        (&raw mut pg_sys::ProcDiePending).write_volatile(1);
+        (&raw mut pg_sys::InterruptPending).write_volatile(1);
+    }
+}
+
+/// Waits for a moment, or until something wakes this process.
+fn wait(span: Duration) {
+    let flags = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let milliseconds = i64::try_from(span.as_millis()).unwrap_or(1);
+    // SAFETY: MyLatch is this process's own. Whoever waits for it looks at his condition before he waits again.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, flags.cast_signed(), milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+}
+
+/// COMMIT PREPARED is durable before any callback runs.
+fn commits_prepared(statement: *mut pg_sys::PlannedStmt) -> bool {
+    // SAFETY: the server hands in a planned statement, whose utility statement says by its tag what it is.
+    unsafe {
+        let utility = (*statement).utilityStmt;
+        !utility.is_null()
+            && (*utility).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*utility.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
+}
+
+#[pg_guard]
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn on_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    #[cfg(not(feature = "pg13"))] read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    let prepared = commits_prepared(statement);
+    if prepared {
+        pass_or_raise();
+    }
+    macro_rules! call {
+        ($next:expr) => {
+            $next(
+                statement,
+                text,
+                #[cfg(not(feature = "pg13"))]
+                read_only_tree,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
+            )
+        };
+    }
+    // SAFETY: the hook was set once, before this process was started; the arguments are those that the server gave.
+    unsafe {
+        match PREVIOUS_UTILITY {
+            Some(previous) => pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| call!(previous)),
+            None => call!(pg_sys::standard_ProcessUtility),
+        }
+    }
+    if prepared {
+        acknowledge_or_hang_up();
+    }
+}
