@@ -1,10 +1,11 @@
-//! What can befall a primary.
+//! What can befall a server.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
+use crate::node::Node;
 use crate::pair::Pair;
 
 /// A way in which the primary of a pair goes away.
@@ -37,12 +38,17 @@ impl Fault {
 
     /// Lets it befall the primary.
     pub fn strike(self, pair: &Pair) -> Result<()> {
+        self.befall(&pair.primary, pair)
+    }
+
+    /// Lets it befall one of the pair's servers.
+    pub fn befall(self, node: &Node, pair: &Pair) -> Result<()> {
         match self {
-            Self::KillPostmaster => pair.primary.kill_postmaster(),
-            Self::KillAll => pair.primary.kill_all(),
-            Self::ImmediateShutdown => pair.primary.stop_immediately(),
-            Self::FastShutdown => pair.primary.stop_fast(),
-            Self::Freeze => pair.primary.freeze(),
+            Self::KillPostmaster => node.kill_postmaster(),
+            Self::KillAll => node.kill_all(),
+            Self::ImmediateShutdown => node.stop_immediately(),
+            Self::FastShutdown => node.stop_fast(),
+            Self::Freeze => node.freeze(),
             Self::DropPackets => pair.link().context("a cable to cut")?.drop_packets(),
         }
         .with_context(|| self.to_string())
@@ -81,7 +87,7 @@ impl FromStr for Fault {
             "immediate" => Self::ImmediateShutdown,
             "fast" => Self::FastShutdown,
             "freeze" => Self::Freeze,
-            _ => bail!("must be kill, postmaster, immediate, fast or freeze"),
+            _ => bail!("must be kill, postmaster, immediate, fast, freeze or return"),
         })
     }
 }

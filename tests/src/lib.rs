@@ -16,6 +16,7 @@ pub mod environment;
 pub mod fault;
 pub mod folder;
 pub mod gate;
+pub mod hammer;
 pub mod install;
 pub mod ledger;
 pub mod load;

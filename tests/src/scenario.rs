@@ -9,7 +9,7 @@ use crate::application::Application;
 use crate::clock::{self, Micros};
 use crate::fault::Fault;
 use crate::ledger::Entry;
-use crate::node::PATIENCE;
+use crate::node::{Node, PATIENCE};
 use crate::pair::Pair;
 use crate::sql::Row;
 use crate::state::failover_log;
@@ -123,26 +123,32 @@ impl Stage {
         Ok(Self { plan, pair, application, watcher })
     }
 
-    /// Lets the fault happen and waits until the application writes again.
-    pub fn strike(self) -> Result<Outage> {
+    /// Lets the fault befall the primary and waits until the application writes again.
+    pub fn strike(&self) -> Result<Outage> {
+        self.fail_over(&self.pair.primary, &self.pair.standby, 2)
+    }
+
+    /// Lets the fault befall the server that is primary now, and waits until the application writes to the other one, which is to be on the
+    /// given timeline.
+    pub fn fail_over(&self, from: &Node, to: &Node, timeline: i64) -> Result<Outage> {
         let Self { plan, pair, application, watcher } = self;
         let file_before = fs::read_to_string(application.configuration())?;
         // The watcher may have had a first rewrite of its own: only what comes after the fault counts.
         let fault = clock::now();
-        plan.fault.strike(&pair)?;
+        plan.fault.befall(from, pair)?;
 
-        let new_primary = pair.standby.address();
+        let new_primary = to.address();
         let evidence = || format!("{}--- watcher log:\n{}", pair.evidence(), watcher.log());
         let limit = plan.promise() * 2 + PATIENCE;
-        let on_new = |entry: &Entry| entry.server == new_primary;
+        let on_new = |entry: &Entry| entry.server == new_primary && entry.at > fault;
         let first_acknowledged = wait::value("the first write on the new primary", limit, evidence, || {
             Ok(application.ledger()?.into_iter().find(on_new))
         })?;
-        let row = pair.wait_recorded(&pair.standby, 2)?;
+        let row = pair.wait_recorded(to, timeline)?;
         let rewritten = watcher.wait_said("rewrote", fault)?;
         let restart_issued = watcher.wait_said("restart issued", fault)?;
         let restarted = watcher.wait_said("restart finished", fault)?;
-        let active_known = watcher.wait_said(&active(&pair.standby), fault)?;
+        let active_known = watcher.wait_said(&active(to), fault)?;
 
         let old: Vec<Entry> = application.ledger()?.into_iter().filter(|entry| !on_new(entry)).collect();
         let at = |column: &str| row.integer(column);
@@ -160,9 +166,9 @@ impl Stage {
             file_before,
             file_after: fs::read_to_string(application.configuration())?,
             acknowledged: old.len(),
-            missing: application.missing_from(&pair.standby)?,
+            missing: application.missing_from(to)?,
             last_acknowledged: old.into_iter().last().context("no write before the fault")?,
-            row: failover_log(&pair.standby)?.into_iter().next().context("failover_log is empty")?,
+            row: failover_log(to)?.into_iter().next().context("failover_log is empty")?,
         })
     }
 }
@@ -174,6 +180,6 @@ impl Outage {
     }
 }
 
-fn active(node: &crate::node::Node) -> String {
+fn active(node: &Node) -> String {
     format!("active node is {}", node.name())
 }

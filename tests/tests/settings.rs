@@ -1,5 +1,6 @@
 //! Settings: good ones are used at once, bad ones are refused with a word about what is allowed and never stop a server.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -160,10 +161,13 @@ fn a_reload_is_enough() -> Result<()> {
         node.set("pg_keeper.keepalive_count = 3")?;
         node.reload()?;
     }
-    // A keepalive that is answered under the new settings.
-    pair.wait_until("a recent answer", || {
-        let sql = "select last_answer_age < interval '300 ms' from pg_keeper.status";
-        Ok(pair.standby.sql_value("pg_state", sql)? == "t")
+    // Keepalives are answered under the new settings, and both know that what was promised under the old ones is over.
+    let mut answers = HashSet::new();
+    pair.wait_until("recent answers", || {
+        let sql = "select (extract(epoch from clock_timestamp() - last_answer_age) * 20)::bigint from pg_keeper.status \
+                   where last_answer_age < interval '300 ms'";
+        answers.extend(pair.standby.sql("pg_state", sql)?.first().and_then(|row| row.first().map(str::to_owned)));
+        Ok(answers.len() > 8)
     })?;
     pair.primary.kill_all()?;
     pair.wait_promoted(&pair.standby)?;

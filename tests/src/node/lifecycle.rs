@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::{Node, PATIENCE};
 use crate::install::{install, run};
+use crate::state::KEEPER_DATABASE;
 use crate::{netns, process};
 
 impl Node {
@@ -21,6 +23,7 @@ impl Node {
         ensure!(running.is_none(), "{} runs already", self.name);
         self.outwait_orphans()?;
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        install()?.give_to_server_account(&self.log_path())?;
         let mut postgres = install()?.tool("postgres");
         postgres.arg("-D").arg(self.data()).current_dir(self.data());
         // Its own process group: a Ctrl-C on the terminal ends us, and the reaper then ends the servers.
@@ -105,6 +108,34 @@ impl Node {
     /// Promotes it as an administrator does.
     pub fn promote(&self) -> Result<()> {
         run(install()?.tool("pg_ctl").args(["promote", "--wait", "--pgdata"]).arg(self.data())).map(drop)
+    }
+
+    /// Makes a fenced server a standby of its new primary by the commands that it prints itself, and starts it as ours. Returns the
+    /// commands.
+    pub fn rejoin(&self) -> Result<String> {
+        let rows = self.sql(KEEPER_DATABASE, "select pg_keeper.rejoin_plan()")?;
+        let plan: String = rows.iter().filter_map(|row| row.first()).map(|line| format!("{line}\n")).collect();
+        let script = self.folder.join("rejoin.sh");
+        fs::write(&script, &plan).with_context(|| format!("write {}", script.display()))?;
+        self.disconnect();
+        // A server that the commands start keeps their output open, so it goes into a file.
+        let said = fs::File::create(self.folder.join("rejoin.log"))?;
+        let mut shell = install()?.tool("pg_ctl");
+        let mut command = install()?.as_server_account(Path::new("/bin/sh"));
+        command.arg(&script).current_dir(&self.folder).stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        for (name, value) in shell.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let status = command.status().context("run the commands")?;
+        let said = fs::read_to_string(self.folder.join("rejoin.log")).unwrap_or_default();
+        ensure!(status.success(), "the commands failed, {status}:\n{plan}\nthey said:\n{said}\n{}", self.log_tail(20));
+        self.forget();
+        run(shell.args(["stop", "--mode=fast", "--wait", "--pgdata"]).arg(self.data()))?;
+        self.start()?;
+        Ok(plan)
     }
 
     /// Makes it read its settings again.
