@@ -12,6 +12,7 @@
 
 pub mod application;
 pub mod clock;
+pub mod cycles;
 pub mod environment;
 pub mod fault;
 pub mod folder;

@@ -4,14 +4,21 @@
 
 mod access;
 mod files;
+mod guard;
 mod server;
+mod synchronous;
 
 use crate::event::Parameters;
+use crate::gate::GateKind;
 use crate::report::{Report, Role};
+use crate::settings::OnStandbyLoss;
 use crate::status::PartnerState;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
+
+/// What to do about a row whose answer only the partner can give.
+const SEE_PARTNER: &str = "See the row \"partner\".";
 
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +82,10 @@ pub struct Facts {
     pub partner: Partner,
     /// PostgreSQL's settings and state.
     pub server: Server,
+    /// Whom commits wait for.
+    pub commits: Commits,
+    /// Whether this server takes writes.
+    pub guard: Guard,
     /// Where failovers are recorded.
     pub recorder: Recorder,
 }
@@ -158,6 +169,48 @@ pub struct Server {
     pub has_slot: bool,
 }
 
+/// Whom commits wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commits {
+    /// `pg_keeper.synchronous_standby_names`; empty where synchronous replication is not pg_keeper's to manage.
+    pub wished: String,
+    /// `pg_keeper.on_standby_loss`
+    pub on_standby_loss: OnStandbyLoss,
+    /// `pg_keeper.command_timeout` while there is a `pg_keeper.before_command`, else zero.
+    pub before_command_limit: Duration,
+    /// How synchronous replication stands, in the words of status.
+    pub status: String,
+    /// Where PostgreSQL's own `synchronous_standby_names` comes from.
+    pub held: Held,
+    /// `allow_alter_system`, which is on where there is no such setting.
+    pub alter_system_allowed: bool,
+    /// The `application_name` of each standby that streams from this primary, or the one of this standby; empty when there is none or when
+    /// it is not known.
+    pub standbys: Vec<String>,
+}
+
+/// Where the value of a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// The server's command line, which no file overrides.
+    CommandLine,
+    /// A file that an administrator writes, with its place; ALTER SYSTEM overrides it.
+    File(String),
+    /// ALTER SYSTEM or nothing.
+    Otherwise,
+}
+
+/// Whether this server takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// What stands between a client and its commit.
+    pub gate: GateKind,
+    /// Why, in the words of status.
+    pub fence: String,
+    /// `pg_keeper.on_unknown_partner` is `wait`.
+    pub waits_for_administrator: bool,
+}
+
 /// Where failovers are recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recorder {
@@ -175,22 +228,26 @@ pub struct Recorder {
 
 /// All rows, in the order in which one would mend things.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let server_rows: [fn(&Facts) -> Finding; 11] = [
+    let server_rows: [fn(&Facts) -> Finding; 13] = [
         server::hot_standby_parameters,
         server::wal_level,
         server::max_wal_senders,
         server::max_worker_processes,
         server::hot_standby,
         server::synchronous_standby_names,
+        synchronous::replication,
+        synchronous::wait_for_silent_standby,
         server::primary_conninfo,
         server::keepalive_settings,
         server::recorder,
         server::pg_rewind,
         server::wal_keep_size,
     ];
-    let first_rows: [fn(&Facts) -> Finding; 6] = [
+    let first_rows: [fn(&Facts) -> Finding; 8] = [
         files::configuration_files,
         files::settings,
+        guard::fence,
+        guard::return_guard,
         access::partner,
         access::hba_here,
         access::hba_there,

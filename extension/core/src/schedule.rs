@@ -172,6 +172,7 @@ impl Schedule {
             return;
         }
         self.silent_since = self.silent_since + late;
+        self.last_sent = self.last_sent.map(|last_sent| last_sent + late);
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.stalled = true;
         }
@@ -194,13 +195,7 @@ impl Schedule {
                 Due::Silence
             }
             Some(_) => Due::Nothing,
-            None if self.hastened && self.probing.is_none() && now < self.send_at(settings) => {
-                let due = self.send(now, settings, false);
-                if let Some(outstanding) = &mut self.outstanding {
-                    outstanding.early = true;
-                }
-                due
-            }
+            None if self.hastened && self.probing.is_none() => self.send(now, settings, false),
             None if now >= self.send_at(settings) => {
                 // A regular attempt takes over from a probe that hangs: silence proves nothing. One that waits for its turn goes with it.
                 let fresh = self.probing.take_if(|probing| probing.outstanding).is_some();
@@ -278,7 +273,7 @@ impl Schedule {
         if outstanding.stalled && self.void_and_repeat(now, settings) {
             return false;
         }
-        if outstanding.early && now < self.send_at(settings) {
+        if outstanding.early && now < self.regular_at(settings) {
             return false;
         }
         self.missed = self.missed.saturating_add(1);
@@ -303,12 +298,17 @@ impl Schedule {
         self.outstanding.is_some()
     }
 
+    /// When attempt *k* is due by the partner's silence.
+    fn regular_at(&self, settings: &Settings) -> Moment {
+        self.silent_since + (settings.keepalive_time.saturating_mul(self.attempt) - settings.limit())
+    }
+
+    /// When the next keepalive goes out. WAL that streams in shows that the partner lives, and tells nothing of what it says of itself; so it
+    /// is asked at least once in a `keepalive_time`.
     fn send_at(&self, settings: &Settings) -> Moment {
-        let regular = self.silent_since + (settings.keepalive_time.saturating_mul(self.attempt) - settings.limit());
-        match self.last_sent {
-            Some(last_sent) if self.is_eager(settings) => regular.min(last_sent + settings.limit()),
-            Some(_) | None => regular,
-        }
+        let pause = if self.is_eager(settings) { settings.limit() } else { settings.keepalive_time };
+        let regular = self.regular_at(settings);
+        self.last_sent.map_or(regular, |last_sent| regular.min(last_sent + pause))
     }
 
     fn is_eager(&self, settings: &Settings) -> bool {
@@ -323,7 +323,8 @@ impl Schedule {
         let regular = self.silent_since
             + (settings.keepalive_time.saturating_mul(self.attempt) - settings.keepalive_time / MARGIN);
         let give_up = if self.is_eager(settings) { now + settings.limit() } else { regular };
-        self.outstanding = Some(Outstanding { sent: now, give_up, stalled: false, early: false });
+        let early = now < self.regular_at(settings) && !self.is_eager(settings);
+        self.outstanding = Some(Outstanding { sent: now, give_up, stalled: false, early });
         self.last_sent = Some(now);
         self.hastened = false;
         Due::Send { fresh }

@@ -1,6 +1,6 @@
 //! Whether the partners reach each other.
 
-use super::{Facts, Finding};
+use super::{Facts, Finding, SEE_PARTNER};
 use crate::report::Role;
 use crate::status::PartnerState;
 use alloc::format;
@@ -8,7 +8,6 @@ use alloc::string::{String, ToString};
 
 /// What a row says whose answer only the partner can give.
 const NOT_KNOWN: &str = "not known: the partner has not answered since the keeper started";
-const SEE_PARTNER: &str = "See the row \"partner\".";
 
 pub(super) fn partner(facts: &Facts) -> Finding {
     const NAME: &str = "partner";

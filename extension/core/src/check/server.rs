@@ -1,6 +1,6 @@
 //! How PostgreSQL itself is set up.
 
-use super::{Facts, Finding};
+use super::{Facts, Finding, Held, SEE_PARTNER};
 use crate::report::Role;
 use alloc::format;
 use alloc::string::String;
@@ -18,11 +18,7 @@ fn set_and_restart(name: &str, value: impl core::fmt::Display) -> String {
 pub(super) fn hot_standby_parameters(facts: &Facts) -> Finding {
     const NAME: &str = "hot standby parameters";
     let Some(report) = &facts.partner.report else {
-        return Finding::warning(
-            NAME,
-            "not known: the partner has not answered since the keeper started",
-            "See the row \"partner\".",
-        );
+        return Finding::warning(NAME, "not known: the partner has not answered since the keeper started", SEE_PARTNER);
     };
     let (ours, theirs) = (&facts.server.parameters, &report.parameters);
     let (smaller, place) = match facts.role {
@@ -107,7 +103,17 @@ pub(super) fn synchronous_standby_names(facts: &Facts) -> Finding {
             format!(
                 "\"{names}\" is set on this standby: after a promotion commits would wait for a standby that is not there"
             ),
-            "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();",
+            match &facts.commits.held {
+                Held::CommandLine => {
+                    "Take synchronous_standby_names from the server's command line, then restart the server."
+                }
+                Held::File(_) | Held::Otherwise if !facts.commits.alter_system_allowed => {
+                    "Remove it from the configuration files, postgresql.auto.conf among them, then: SELECT pg_reload_conf();"
+                }
+                Held::File(_) | Held::Otherwise => {
+                    "ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();"
+                }
+            },
         ),
     }
 }
@@ -139,7 +145,7 @@ pub(super) fn keepalive_settings(facts: &Facts) -> Finding {
     let (time, count) = (own.keepalive_time, own.keepalive_count);
     let detail = format!("keepalive_time {time:?}, keepalive_count {count}");
     let Some(report) = &facts.partner.report else {
-        return Finding::warning(NAME, format!("{detail}; the partner's are not known"), "See the row \"partner\".");
+        return Finding::warning(NAME, format!("{detail}; the partner's are not known"), SEE_PARTNER);
     };
     let (their_time, their_count) = (report.keepalive_time, report.keepalive_count);
     let told = !their_time.is_zero() && their_count != 0;
