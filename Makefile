@@ -14,7 +14,7 @@ PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev c
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build install test demo bench clean
+.PHONY: help deps verify fix build install test demo bench cycles clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,7 +57,7 @@ test: deps ## all tests, on real servers
 	cargo build --quiet -p pg-keeper-watcher -p keeper-tests
 	cargo test --workspace $(FEATURES) --no-fail-fast
 
-demo: deps ## a failover that you can watch; FAULT=kill, postmaster or freeze; FAST=1
+demo: deps ## a failover that you can watch; FAULT=kill, postmaster, freeze or return; FAST=1
 	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
 	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
 	@cargo run --quiet --release -p keeper-tests --bin demo
@@ -66,6 +66,11 @@ bench: deps ## how long each stage of a failover takes, and what the extension c
 	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
 	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
 	@cargo run --quiet --release -p keeper-tests --bin bench
+
+cycles: deps ## fault after fault, healed after each; N=50 FAULTS=return or all, SYNC=off, async or wait, SEED=number
+	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
+	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
+	@cargo run --quiet --release -p keeper-tests --bin cycles
 
 clean: ## everything that was built here
 	cargo clean

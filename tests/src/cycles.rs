@@ -147,19 +147,17 @@ impl Cycles {
         let before = self.active;
         let (primary, standby) = (self.node(before), self.node(1 - before));
         let fault = clock::now();
-        // The instant from which nothing that the old primary acknowledges may count.
+        // The promotion of the new primary: from then on the old one must acknowledge nothing.
         let mut superseded = None;
         match misfortune {
             Misfortune::KillPrimary => {
                 primary.kill_all()?;
-                superseded = Some(clock::now());
-                self.wait_replaced(standby)?;
+                superseded = Some(self.wait_replaced(standby)?);
                 primary.start()?;
             }
             Misfortune::FreezePrimary => {
                 primary.freeze()?;
-                superseded = Some(clock::now());
-                self.wait_replaced(standby)?;
+                superseded = Some(self.wait_replaced(standby)?);
                 primary.thaw();
             }
             Misfortune::StallPrimary => {
@@ -216,12 +214,14 @@ impl Cycles {
         if index == 0 { &self.pair.primary } else { &self.pair.standby }
     }
 
-    fn wait_replaced(&self, standby: &Node) -> Result<()> {
+    /// Waits until the standby has taken over and is in service. Returns when it was promoted.
+    fn wait_replaced(&self, standby: &Node) -> Result<Micros> {
         self.pair.wait_promoted(standby)?;
-        self.pair.wait_recorded(standby, self.timeline + 1)?;
+        let promoted = self.pair.wait_recorded(standby, self.timeline + 1)?.integer("promoted_us")?;
         let heir = &self.hammers[1 - self.active];
         let before = heir.acknowledged().len();
-        self.pair.wait_until("writes on the new primary", || Ok(heir.acknowledged().len() > before + IN_SERVICE))
+        self.pair.wait_until("writes on the new primary", || Ok(heir.acknowledged().len() > before + IN_SERVICE))?;
+        Ok(promoted)
     }
 
     /// One primary that takes writes, one standby that is armed and, where replication is to be synchronous, counts.

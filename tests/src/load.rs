@@ -1,13 +1,22 @@
-//! Throughput under pgbench, with and without the extension.
+//! pgbench with and without the extension: throughput, and the CPU time that both servers of a pair spend.
+//!
+//! Two like pairs are measured in turn, a second each, in blocks of the order with, without, without, with: what drifts or disturbs for
+//! longer than a second falls on both alike. The pairs swap roles from leg to leg, and the n-th blocks of two neighbouring legs make one
+//! sample, so that what distinguishes the pairs, such as where their memory lies, cancels out as well. Nothing that PostgreSQL does of
+//! its own accord comes between: no checkpoint, no autovacuum.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::str::FromStr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::install::{install, run};
 use crate::node::Node;
 use crate::pair::Pair;
-use crate::state::{LOAD, is_streaming};
+use crate::process;
+use crate::state::{LOAD, has_replayed, is_streaming};
 
 /// pgbench's scale: small enough to stay in memory, large enough for its branches not to be what clients wait for.
 const SCALE: u32 = 20;
@@ -19,53 +28,180 @@ const CLIENTS: u32 = 2;
 /// The line that loads nothing.
 const UNLOADED: &str = "shared_preload_libraries = ''";
 
-/// Transactions per second, run by run.
-#[derive(Debug, Default)]
-pub struct Throughput {
-    /// With the extension, its keepers watching each other.
+/// How often the servers are started anew, and with them where their memory lies and which of the pairs has the extension. Even.
+const LEGS: usize = 8;
+
+/// The shortest that pgbench can be told.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The rounds of one block: with the extension (`true`) and without.
+const BLOCK: [bool; 4] = [true, false, false, true];
+
+/// A touch of every page through its index: a sequential scan would leave a table of this size out of the buffers.
+const WARM: &str =
+    "set enable_seqscan = off; select sum(abalance) from pgbench_accounts where aid > 0; reset enable_seqscan";
+
+/// What pgbench asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Its TPC-B.
+    TpcB,
+    /// Its transactions that only read.
+    Select,
+    /// TPC-B with a connection of its own for each transaction.
+    Connect,
+}
+
+impl Load {
+    /// What it is, for a reader.
+    pub fn title(self) -> &'static str {
+        match self {
+            Load::TpcB => "TPC-B",
+            Load::Select => "select only (pgbench -S)",
+            Load::Connect => "TPC-B, a connection for each transaction (pgbench -C)",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Load::TpcB => &["--protocol=prepared", "--jobs=1"],
+            Load::Select => &["--protocol=prepared", "--jobs=1", "--select-only"],
+            // One job would connect its clients one after the other.
+            Load::Connect => &["--connect", "--jobs=2"],
+        }
+    }
+}
+
+impl FromStr for Load {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "tpcb" => Ok(Load::TpcB),
+            "select" => Ok(Load::Select),
+            "connect" => Ok(Load::Connect),
+            _ => Err(anyhow!("there is no load «{word}», only tpcb, select and connect")),
+        }
+    }
+}
+
+/// One round of pgbench.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Transactions per second.
+    throughput: f64,
+    /// What the two servers spent for each transaction, all their processes together, in seconds.
+    cpu: f64,
+}
+
+/// What came of one load.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The load.
+    pub load: Load,
+    /// Transactions per second, round by round.
+    pub throughput: Sides,
+    /// Microseconds of CPU time of both servers for each transaction, round by round.
+    pub cpu: Sides,
+    /// With over without, sample by sample: throughput.
+    pub throughput_ratios: Vec<f64>,
+    /// With over without, sample by sample: CPU time.
+    pub cpu_ratios: Vec<f64>,
+}
+
+/// Figures with the extension and without it.
+#[derive(Debug, Clone, Default)]
+pub struct Sides {
+    /// With it, its keepers watching each other.
     pub with: Vec<f64>,
     /// Without it.
     pub without: Vec<f64>,
 }
 
-/// Runs pgbench on two like pairs in turn, one with the extension and one without. After half of the rounds the pairs swap
-/// roles, so that what distinguishes them otherwise, such as where their memory lies, cancels out.
-pub fn compare(rounds: usize, each: Duration, mut say: impl FnMut(&str)) -> Result<Throughput> {
+/// Runs the loads for so long each. With `control` both pairs have the extension: what the ratios are then off by is the noise.
+pub fn compare(loads: &[Load], each: Duration, control: bool, mut say: impl FnMut(&str)) -> Result<Vec<Measured>> {
+    let blocks = (each.as_secs_f64() / (LEGS * BLOCK.len()) as f64 / ROUND.as_secs_f64()).round() as usize;
+    let pairs = start_pairs(&mut say)?;
+    let mut all: Vec<Vec<Leg>> = vec![Vec::new(); loads.len()];
+    for number in 0..LEGS {
+        let (with, without) = (&pairs[number % 2], &pairs[1 - number % 2]);
+        set_up(with, LOAD)?;
+        set_up(without, if control { LOAD } else { UNLOADED })?;
+        with.wait_armed()?;
+        for (load, legs) in loads.iter().zip(&mut all) {
+            let leg = measure(*load, with, without, blocks.max(1))?;
+            say(&format!("{} of {LEGS}, {}: {}", number + 1, load.title(), leg.describe()));
+            legs.push(leg);
+        }
+    }
+    Ok(loads.iter().zip(&all).map(|(load, legs)| Measured::new(*load, legs)).collect())
+}
+
+/// The blocks of one load in one leg, each with its rounds in their order.
+#[derive(Debug, Clone)]
+struct Leg(Vec<[Round; BLOCK.len()]>);
+
+impl Leg {
+    fn describe(&self) -> String {
+        let mean = |what: fn(&Round) -> f64| {
+            let ratios: Vec<f64> = self.0.iter().map(|block| ratio(block, what).ln()).collect();
+            (ratios.iter().sum::<f64>() / ratios.len() as f64).exp()
+        };
+        format!("throughput with / without {:.4}, CPU time {:.4}", mean(|r| r.throughput), mean(|r| r.cpu))
+    }
+}
+
+impl Measured {
+    fn new(load: Load, legs: &[Leg]) -> Self {
+        let mut measured = Measured {
+            load,
+            throughput: Sides::default(),
+            cpu: Sides::default(),
+            throughput_ratios: Vec::new(),
+            cpu_ratios: Vec::new(),
+        };
+        for (round, is_with) in legs.iter().flat_map(|leg| leg.0.iter().flat_map(|block| block.iter().zip(BLOCK))) {
+            let (throughput, cpu) = (&mut measured.throughput, &mut measured.cpu);
+            if is_with { &mut throughput.with } else { &mut throughput.without }.push(round.throughput);
+            if is_with { &mut cpu.with } else { &mut cpu.without }.push(round.cpu * 1e6);
+        }
+        for neighbours in legs.chunks_exact(2) {
+            let samples = |what: fn(&Round) -> f64| {
+                let both = neighbours[0].0.iter().zip(&neighbours[1].0);
+                both.map(move |(a, b)| (ratio(a, what) * ratio(b, what)).sqrt()).collect::<Vec<_>>()
+            };
+            measured.throughput_ratios.extend(samples(|round| round.throughput));
+            measured.cpu_ratios.extend(samples(|round| round.cpu));
+        }
+        measured
+    }
+}
+
+/// With over without in one block.
+fn ratio(block: &[Round; BLOCK.len()], what: fn(&Round) -> f64) -> f64 {
+    let sum = |side: bool| -> f64 {
+        block.iter().zip(BLOCK).filter(|(_, is_with)| *is_with == side).map(|(round, _)| what(round)).sum()
+    };
+    sum(true) / sum(false)
+}
+
+fn start_pairs(say: &mut impl FnMut(&str)) -> Result<[Pair; 2]> {
     let describe = |name: &str| {
-        Pair::describe(name).keepalive_time(Duration::from_secs(1)).keepalive_count(4).set("shared_buffers = 512MB")
+        let pair = Pair::describe(name).keepalive_time(Duration::from_secs(1)).keepalive_count(4);
+        let quiet =
+            ["shared_buffers = 512MB", "checkpoint_timeout = 1d", "max_wal_size = 16GB", "full_page_writes = off"];
+        quiet.into_iter().fold(pair, |pair, line| pair.set(line))
     };
     say("two pairs, filled by pgbench");
     let pairs = [describe("load-a").start()?, describe("load-b").start()?];
     for pair in &pairs {
         run(pgbench(&pair.primary)?.args(["--initialize", "--quiet", "--scale", &SCALE.to_string()]))?;
     }
-    let mut measured = Throughput::default();
-    for half in 0..2 {
-        let (with, without) = (&pairs[half], &pairs[1 - half]);
-        load_extension(with, LOAD)?;
-        load_extension(without, UNLOADED)?;
-        with.wait_armed()?;
-        for pair in &pairs {
-            // Caches and WAL files reach the state they stay in.
-            measure(&pair.primary, each)?;
-        }
-        for round in 0..rounds.div_ceil(2) {
-            let (a, b) = if round % 2 == 0 {
-                let a = measure(&with.primary, each)?;
-                (a, measure(&without.primary, each)?)
-            } else {
-                let b = measure(&without.primary, each)?;
-                (measure(&with.primary, each)?, b)
-            };
-            say(&format!("with {a:.0}, without {b:.0} transactions per second"));
-            measured.with.push(a);
-            measured.without.push(b);
-        }
-    }
-    Ok(measured)
+    Ok(pairs)
 }
 
-fn load_extension(pair: &Pair, line: &str) -> Result<()> {
+/// Starts both servers with this line, with everything in memory that is going to be asked for.
+fn set_up(pair: &Pair, line: &str) -> Result<()> {
     for node in [&pair.standby, &pair.primary] {
         node.stop_fast()?;
         node.set(line)?;
@@ -73,16 +209,66 @@ fn load_extension(pair: &Pair, line: &str) -> Result<()> {
     for node in [&pair.primary, &pair.standby] {
         node.start()?;
     }
-    pair.wait_until("the standby to stream", || is_streaming(&pair.primary))
+    pair.wait_until("the standby to stream", || is_streaming(&pair.primary))?;
+    for table in ["pgbench_branches", "pgbench_tellers"] {
+        pair.primary.sql("postgres", &format!("vacuum {table}"))?;
+    }
+    pair.primary.sql("postgres", "checkpoint")?;
+    for node in [&pair.primary, &pair.standby] {
+        run(node.psql("postgres")?.args(["--output=/dev/null", "--command", WARM]))?;
+    }
+    Ok(())
 }
 
-fn measure(primary: &Node, each: Duration) -> Result<f64> {
-    primary.sql("postgres", "checkpoint")?;
+fn measure(load: Load, with: &Pair, without: &Pair, blocks: usize) -> Result<Leg> {
+    let run = |is_with: bool| round(load, if is_with { with } else { without });
+    // Not measured: the first transactions of a server find nothing of what the later ones find.
+    for is_with in [true, false] {
+        run(is_with)?;
+    }
+    let block = |_| {
+        let mut rounds = Vec::new();
+        for is_with in BLOCK {
+            rounds.push(run(is_with)?);
+        }
+        <[Round; BLOCK.len()]>::try_from(rounds).map_err(|_| anyhow!("a block has {} rounds", BLOCK.len()))
+    };
+    Ok(Leg((0..blocks).map(block).collect::<Result<_>>()?))
+}
+
+fn round(load: Load, pair: &Pair) -> Result<Round> {
+    let primary = &pair.primary;
+    let lasting = processes(pair);
+    let before = cpu_time(pair);
     let mut pgbench = pgbench(primary)?;
-    pgbench.args(["--no-vacuum", "--client", &CLIENTS.to_string(), "--jobs", "1"]);
-    let output = run(pgbench.args(["--time", &each.as_secs().max(1).to_string()]))?;
-    let line = output.lines().find(|line| line.starts_with("tps = ")).context("pgbench printed no tps")?;
-    line.split_whitespace().nth(2).and_then(|word| word.parse().ok()).with_context(|| format!("bad line: {line}"))
+    pgbench.args(["--no-vacuum", "--client", &CLIENTS.to_string(), "--time", &ROUND.as_secs().to_string()]);
+    let output = run(pgbench.args(load.arguments()))?;
+    // What the load still costs, it costs: sessions end, the standby replays.
+    pair.wait_until("the standby to have replayed all", || has_replayed(primary, &pair.standby))?;
+    let begun = Instant::now();
+    while processes(pair) != lasting && begun.elapsed() < ROUND {
+        sleep(Duration::from_millis(1));
+    }
+    let spent = cpu_time(pair).saturating_sub(before);
+    let transactions = number_after("number of transactions actually processed: ", &output)?;
+    Ok(Round { throughput: number_after("tps = ", &output)?, cpu: spent.as_secs_f64() / transactions })
+}
+
+fn processes(pair: &Pair) -> HashSet<nix::unistd::Pid> {
+    process::living_in(pair.folder()).into_iter().collect()
+}
+
+/// What all processes of both servers have spent so far, those that have ended among them.
+fn cpu_time(pair: &Pair) -> Duration {
+    let spent = |pid| process::cpu_time(pid).unwrap_or_default() + process::cpu_time_of_ended_children(pid);
+    process::living_in(pair.folder()).into_iter().map(spent).sum()
+}
+
+/// The number after the first of these words in pgbench's output.
+fn number_after(words: &str, output: &str) -> Result<f64> {
+    let Some((_, rest)) = output.split_once(words) else { bail!("pgbench printed no «{words}»:\n{output}") };
+    let number = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    number.parse().with_context(|| format!("«{words}» in pgbench's output:\n{output}"))
 }
 
 fn pgbench(primary: &Node) -> Result<std::process::Command> {
@@ -90,4 +276,32 @@ fn pgbench(primary: &Node) -> Result<std::process::Command> {
     pgbench.args(["--host", primary.host(), "--port", &primary.port().to_string(), "--username", "postgres"]);
     pgbench.env("PGDATABASE", "postgres");
     Ok(pgbench)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_distinguishes_the_pairs_or_drifts_cancels_out() {
+        // The second pair is a tenth faster, throughput rises from round to round, and the extension takes a hundredth.
+        let leg = |with: f64, without: f64| {
+            let rounds = [with, without, without, with];
+            let round = |(drift, side): (f64, f64)| Round { throughput: side * 1000.0 + drift, cpu: 1.0 / side };
+            let drifts = [0.0, 10.0, 20.0, 30.0];
+            Leg(vec![[0, 1, 2, 3].map(|at| round((drifts[at], rounds[at])))])
+        };
+        let measured = Measured::new(Load::TpcB, &[leg(0.99, 1.1), leg(0.99 * 1.1, 1.0)]);
+        assert!((measured.throughput_ratios[0] - 0.99).abs() < 0.001);
+        assert!((measured.cpu_ratios[0] - 1.0 / 0.99).abs() < 0.001);
+        assert_eq!(measured.throughput.with.len(), 4);
+    }
+
+    #[test]
+    fn pgbench_is_read() {
+        let output = "number of transactions actually processed: 2934\nlatency = 0.6 ms\ntps = 2950.751284 (without initial connection time)\n";
+        assert_eq!(number_after("number of transactions actually processed: ", output).unwrap(), 2934.0);
+        assert_eq!(number_after("tps = ", output).unwrap(), 2950.751284);
+        assert!(number_after("tps = ", "").is_err());
+    }
 }

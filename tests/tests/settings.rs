@@ -177,13 +177,17 @@ fn a_reload_is_enough() -> Result<()> {
     pair.check(silence <= most, &format!("lost after {silence} µs"))
 }
 
+/// By an administrator's word, and by an ERROR that is raised in the middle of its work.
 #[test]
-fn the_keeper_comes_back_when_terminated() -> Result<()> {
+fn the_keeper_comes_back_when_terminated_and_after_an_error() -> Result<()> {
     let pair = Pair::describe("terminated").start()?;
     for node in [&pair.primary, &pair.standby] {
-        let keeper = node.keeper()?;
-        node.sql("postgres", &format!("select pg_terminate_backend({keeper})"))?;
-        pair.wait_until("another keeper process", || Ok(node.keeper()? != keeper))?;
+        for end in ["pg_terminate_backend", "pg_cancel_backend"] {
+            let keeper = node.keeper()?;
+            node.sql("postgres", &format!("select {end}({keeper})"))?;
+            pair.wait_until(&format!("another keeper process after {end}"), || Ok(node.keeper()? != keeper))?;
+        }
+        assert!(node.log().contains("canceling statement due to user request"), "{}", node.log_tail(20));
     }
     // And it does its work.
     pair.wait_armed()?;
