@@ -121,7 +121,7 @@ impl Cycles {
             .keepalive_time(KEEPALIVE_TIME)
             .keepalive_count(KEEPALIVE_COUNT)
             .set("wal_log_hints = on")
-            .set("restart_after_crash = on");
+            .set("wal_retrieve_retry_interval = '200ms'");
         let policy = match replication {
             Replication::Asynchronous => None,
             Replication::SynchronousAsync => Some("async"),
@@ -165,7 +165,12 @@ impl Cycles {
                 sleep(window / 3);
                 primary.thaw();
             }
-            Misfortune::KillPrimaryKeeper => kill(primary.keeper()?, Signal::SIGKILL)?,
+            Misfortune::KillPrimaryKeeper => {
+                let keeper = primary.keeper()?;
+                kill(keeper, Signal::SIGKILL)?;
+                // Whatever status says before that is about the time before the crash.
+                self.pair.wait_until("another keeper", || Ok(primary.keeper()? != keeper))?;
+            }
             Misfortune::KillStandby => {
                 standby.kill_all()?;
                 sleep(window / 2);

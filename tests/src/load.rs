@@ -1,9 +1,10 @@
 //! pgbench with and without the extension: throughput, and the CPU time that both servers of a pair spend.
 //!
 //! Two like pairs are measured in turn, a second each, in blocks of the order with, without, without, with: what drifts or disturbs for
-//! longer than a second falls on both alike. The pairs swap roles from leg to leg, and the n-th blocks of two neighbouring legs make one
-//! sample, so that what distinguishes the pairs, such as where their memory lies, cancels out as well. Nothing that PostgreSQL does of
-//! its own accord comes between: no checkpoint, no autovacuum.
+//! longer than a second falls on both alike. A leg is a few blocks after a start of all servers. One start is a percent or two faster than
+//! the next, by where its memory came to lie, so there are many legs; the pairs swap roles from one to the next, and two neighbours make
+//! one sample, so that what distinguishes the pairs cancels out as well. Nothing that PostgreSQL does of its own accord comes between: no
+//! checkpoint, no autovacuum.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -28,8 +29,8 @@ const CLIENTS: u32 = 2;
 /// The line that loads nothing.
 const UNLOADED: &str = "shared_preload_libraries = ''";
 
-/// How often the servers are started anew, and with them where their memory lies and which of the pairs has the extension. Even.
-const LEGS: usize = 8;
+/// Blocks of each load in a leg.
+const BLOCKS: usize = 2;
 
 /// The shortest that pgbench can be told.
 const ROUND: Duration = Duration::from_secs(1);
@@ -120,34 +121,41 @@ pub struct Sides {
 
 /// Runs the loads for so long each. With `control` both pairs have the extension: what the ratios are then off by is the noise.
 pub fn compare(loads: &[Load], each: Duration, control: bool, mut say: impl FnMut(&str)) -> Result<Vec<Measured>> {
-    let blocks = (each.as_secs_f64() / (LEGS * BLOCK.len()) as f64 / ROUND.as_secs_f64()).round() as usize;
-    let pairs = start_pairs(&mut say)?;
+    let leg = ROUND * (BLOCKS * BLOCK.len()) as u32;
+    let samples = (each.as_secs_f64() / leg.as_secs_f64() / 2.0).ceil() as usize;
+    say("two pairs, filled by pgbench");
+    let pairs = start_pairs()?;
     let mut all: Vec<Vec<Leg>> = vec![Vec::new(); loads.len()];
-    for number in 0..LEGS {
+    for number in 0..samples * 2 {
         let (with, without) = (&pairs[number % 2], &pairs[1 - number % 2]);
         set_up(with, LOAD)?;
         set_up(without, if control { LOAD } else { UNLOADED })?;
         with.wait_armed()?;
         for (load, legs) in loads.iter().zip(&mut all) {
-            let leg = measure(*load, with, without, blocks.max(1))?;
-            say(&format!("{} of {LEGS}, {}: {}", number + 1, load.title(), leg.describe()));
+            let leg = measure(*load, with, without)?;
+            let (throughput, cpu) = (leg.ratio(|round| round.throughput), leg.ratio(|round| round.cpu));
+            let counted = format!("{} of {}", number + 1, samples * 2);
+            say(&format!("{counted}, {}: with / without {throughput:.4}, CPU time {cpu:.4}", load.title()));
             legs.push(leg);
         }
     }
     Ok(loads.iter().zip(&all).map(|(load, legs)| Measured::new(*load, legs)).collect())
 }
 
-/// The blocks of one load in one leg, each with its rounds in their order.
+/// The blocks of one load after one start of the servers, each with its rounds in their order.
 #[derive(Debug, Clone)]
 struct Leg(Vec<[Round; BLOCK.len()]>);
 
 impl Leg {
-    fn describe(&self) -> String {
-        let mean = |what: fn(&Round) -> f64| {
-            let ratios: Vec<f64> = self.0.iter().map(|block| ratio(block, what).ln()).collect();
-            (ratios.iter().sum::<f64>() / ratios.len() as f64).exp()
+    /// With over without: the geometric mean of the blocks' ratios.
+    fn ratio(&self, what: fn(&Round) -> f64) -> f64 {
+        let of_block = |block: &[Round; BLOCK.len()]| {
+            let sum = |side: bool| -> f64 {
+                block.iter().zip(BLOCK).filter(|(_, is_with)| *is_with == side).map(|(round, _)| what(round)).sum()
+            };
+            sum(true) / sum(false)
         };
-        format!("throughput with / without {:.4}, CPU time {:.4}", mean(|r| r.throughput), mean(|r| r.cpu))
+        (self.0.iter().map(|block| of_block(block).ln()).sum::<f64>() / self.0.len() as f64).exp()
     }
 }
 
@@ -165,34 +173,23 @@ impl Measured {
             if is_with { &mut throughput.with } else { &mut throughput.without }.push(round.throughput);
             if is_with { &mut cpu.with } else { &mut cpu.without }.push(round.cpu * 1e6);
         }
-        for neighbours in legs.chunks_exact(2) {
-            let samples = |what: fn(&Round) -> f64| {
-                let both = neighbours[0].0.iter().zip(&neighbours[1].0);
-                both.map(move |(a, b)| (ratio(a, what) * ratio(b, what)).sqrt()).collect::<Vec<_>>()
-            };
-            measured.throughput_ratios.extend(samples(|round| round.throughput));
-            measured.cpu_ratios.extend(samples(|round| round.cpu));
-        }
+        let samples = |what: fn(&Round) -> f64| {
+            let of_two = |legs: &[Leg]| (legs[0].ratio(what) * legs[1].ratio(what)).sqrt();
+            legs.chunks_exact(2).map(of_two).collect::<Vec<f64>>()
+        };
+        measured.throughput_ratios = samples(|round| round.throughput);
+        measured.cpu_ratios = samples(|round| round.cpu);
         measured
     }
 }
 
-/// With over without in one block.
-fn ratio(block: &[Round; BLOCK.len()], what: fn(&Round) -> f64) -> f64 {
-    let sum = |side: bool| -> f64 {
-        block.iter().zip(BLOCK).filter(|(_, is_with)| *is_with == side).map(|(round, _)| what(round)).sum()
-    };
-    sum(true) / sum(false)
-}
-
-fn start_pairs(say: &mut impl FnMut(&str)) -> Result<[Pair; 2]> {
+fn start_pairs() -> Result<[Pair; 2]> {
     let describe = |name: &str| {
         let pair = Pair::describe(name).keepalive_time(Duration::from_secs(1)).keepalive_count(4);
         let quiet =
             ["shared_buffers = 512MB", "checkpoint_timeout = 1d", "max_wal_size = 16GB", "full_page_writes = off"];
         quiet.into_iter().fold(pair, |pair, line| pair.set(line))
     };
-    say("two pairs, filled by pgbench");
     let pairs = [describe("load-a").start()?, describe("load-b").start()?];
     for pair in &pairs {
         run(pgbench(&pair.primary)?.args(["--initialize", "--quiet", "--scale", &SCALE.to_string()]))?;
@@ -220,7 +217,7 @@ fn set_up(pair: &Pair, line: &str) -> Result<()> {
     Ok(())
 }
 
-fn measure(load: Load, with: &Pair, without: &Pair, blocks: usize) -> Result<Leg> {
+fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
     let run = |is_with: bool| round(load, if is_with { with } else { without });
     // Not measured: the first transactions of a server find nothing of what the later ones find.
     for is_with in [true, false] {
@@ -233,7 +230,7 @@ fn measure(load: Load, with: &Pair, without: &Pair, blocks: usize) -> Result<Leg
         }
         <[Round; BLOCK.len()]>::try_from(rounds).map_err(|_| anyhow!("a block has {} rounds", BLOCK.len()))
     };
-    Ok(Leg((0..blocks).map(block).collect::<Result<_>>()?))
+    Ok(Leg((0..BLOCKS).map(block).collect::<Result<_>>()?))
 }
 
 fn round(load: Load, pair: &Pair) -> Result<Round> {

@@ -1,7 +1,7 @@
 //! How fast it is, and what it costs. Speed is judged here and not in tests.
 //!
 //! Settings come from the environment: `N` outages of each kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3), `MINUTES` of pgbench
-//! for each load (4), `LOADS`, a list of tpcb, select and connect, `CONTROL` (on: the extension is in both pairs, so that what the ratios
+//! for each load (3), `LOADS`, a list of tpcb, select and connect, `CONTROL` (on: the extension is in both pairs, so that what the ratios
 //! are off by is noise), `IDLE` seconds to look at an idle keeper (30), and `PARTS`, a list of outage, idle and pgbench. Exits with 1
 //! when a figure misses its target or is not sure enough to tell.
 
@@ -154,7 +154,7 @@ fn throughput() -> Result<bool> {
     let loads = variable("LOADS", "tpcb,select,connect".to_owned())?;
     let words = loads.split([',', ' ']).filter(|word| !word.is_empty());
     let loads: Vec<Load> = words.map(str::parse).collect::<Result<_>>().context("LOADS")?;
-    let each = Duration::try_from_secs_f64(variable("MINUTES", 4.0)? * 60.0).context("MINUTES")?;
+    let each = Duration::try_from_secs_f64(variable("MINUTES", 3.0)? * 60.0).context("MINUTES")?;
     let control = variable("CONTROL", "off".to_owned())? == "on";
     println!("pgbench, {each:?} for each load, seconds with the extension and without it in turn:");
     if control {
@@ -169,7 +169,7 @@ fn throughput() -> Result<bool> {
 
 fn report_load(measured: &Measured) -> Result<bool> {
     let Measured { load, throughput, cpu, throughput_ratios, cpu_ratios } = measured;
-    let enough = "MINUTES is too short: at least 1 is needed";
+    let enough = "MINUTES is too short: at least 2 are needed";
     let (throughput_ratio, cpu_ratio) =
         (estimate(throughput_ratios).context(enough)?, estimate(cpu_ratios).context(enough)?);
     println!("  {}, {} samples:", load.title(), throughput_ratios.len());
