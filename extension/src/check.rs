@@ -1,12 +1,14 @@
 //! `pg_keeper.check()`: gathers what `keeper_core::check` decides from. It only reads, so that it works on a standby as well.
 
 use crate::guc::conninfo;
-use crate::{conf, guc, observe, shared};
-use keeper_core::check::{Facts, Files, Own, Partner, Recorder, Server, findings};
-use keeper_core::{Parameters, PartnerState, Role};
+use crate::shared::Published;
+use crate::{conf, gate, guc, observe, shared};
+use keeper_core::check::{Commits, Facts, Files, Guard, Held, Own, Partner, Recorder, Server, findings};
+use keeper_core::{GateKind, OnStandbyLoss, Parameters, PartnerState, Role};
 use pgrx::prelude::*;
 use pgrx::spi::{Error, SpiClient};
 use std::ffi::CStr;
+use std::time::Duration;
 
 /// The most faults of the configuration files that are told at once.
 const FAULTS: i64 = 10;
@@ -39,13 +41,16 @@ fn facts() -> Result<Facts, Error> {
     guc::recheck();
     // SAFETY: reads shared memory that every backend is attached to.
     let role = if unsafe { pg_sys::RecoveryInProgress() } { Role::Standby } else { Role::Primary };
+    let published = shared::published();
     Spi::connect(|client| {
         Ok(Facts {
             role,
             files: files(client)?,
             settings: own(),
-            partner: partner(client)?,
+            partner: partner(client, &published)?,
             server: server(client)?,
+            commits: commits(client, role, &published)?,
+            guard: guard(client, &published)?,
             recorder: recorder(client, role)?,
         })
     })
@@ -94,8 +99,7 @@ fn own() -> Own {
     }
 }
 
-fn partner(client: &SpiClient) -> Result<Partner, Error> {
-    let published = shared::published();
+fn partner(client: &SpiClient, published: &Published) -> Result<Partner, Error> {
     let is_running = "select exists (select from pg_stat_activity where pid = $1)";
     let options = guc::partner_conninfo().and_then(|text| conninfo::parse(&text)).unwrap_or_default();
     let option = |keyword: &str| value_of(&options, keyword).unwrap_or_default().to_owned();
@@ -151,6 +155,50 @@ fn server(client: &SpiClient) -> Result<Server, Error> {
     })
 }
 
+fn commits(client: &SpiClient, role: Role, published: &Published) -> Result<Commits, Error> {
+    let query = "select current_setting('pg_keeper.synchronous_standby_names'), current_setting('pg_keeper.on_standby_loss'), \
+                        coalesce(current_setting('allow_alter_system', true)::bool, true), s.source, s.sourcefile, s.sourceline \
+                 from pg_settings s where s.name = 'synchronous_standby_names'";
+    let row = client.select(query, Some(1), &[])?.first();
+    let text = |column| Ok::<_, Error>(row.get::<String>(column)?.unwrap_or_default());
+    let file = row.get::<String>(5)?.filter(|file| !file.ends_with("postgresql.auto.conf"));
+    let held = match (text(4)?.as_str(), file) {
+        ("command line", _) => Held::CommandLine,
+        (_, Some(file)) => Held::File(format!("{file}:{}", row.get::<i32>(6)?.unwrap_or_default())),
+        (_, None) => Held::Otherwise,
+    };
+    let streaming = "select application_name from pg_stat_replication where state in ('catchup', 'streaming') \
+                     and application_name <> 'pg_basebackup' order by 1";
+    let stale = "not known: the keeper is not running, or hangs";
+    Ok(Commits {
+        wished: text(1)?,
+        on_standby_loss: OnStandbyLoss::parse(&text(2)?).unwrap_or(OnStandbyLoss::Async),
+        before_command_limit: guc::before_command().map_or(Duration::ZERO, |_| guc::command_timeout()),
+        status: if published.is_stale() { stale } else { published.synchronous.as_str() }.to_owned(),
+        held,
+        alter_system_allowed: row.get::<bool>(3)?.unwrap_or(true),
+        standbys: match role {
+            Role::Primary => texts(client, streaming)?,
+            Role::Standby => name_as_standby(client)?.into_iter().collect(),
+        },
+    })
+}
+
+fn guard(client: &SpiClient, published: &Published) -> Result<Guard, Error> {
+    let waits = "select current_setting('pg_keeper.on_unknown_partner') = 'wait'";
+    let gate = gate::gate().kind();
+    Ok(Guard {
+        gate,
+        fence: match (published.fence.as_str(), gate) {
+            ("", GateKind::Open) => "none",
+            ("", GateKind::Closed | GateKind::Fenced) => "the keeper has not said anything yet",
+            (fence, _) => fence,
+        }
+        .to_owned(),
+        waits_for_administrator: client.select(waits, Some(1), &[])?.first().get_one()? == Some(true),
+    })
+}
+
 fn recorder(client: &SpiClient, role: Role) -> Result<Recorder, Error> {
     let database = guc::database().to_string_lossy().into_owned();
     let query = "select exists (select from pg_database where datname = $1), \
@@ -182,12 +230,29 @@ pub(crate) fn value_of<'a>(options: &'a [(String, String)], keyword: &str) -> Op
     options.iter().find(|(name, _)| name == keyword).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
 }
 
+/// By which name this standby asks its primary for WAL; `None` when a service file may tell it.
+fn name_as_standby(client: &SpiClient) -> Result<Option<String>, Error> {
+    let Some(options) = primary_conninfo() else { return Ok(None) };
+    if options.is_empty() || value_of(&options, "service").is_some() {
+        return Ok(None);
+    }
+    if let Some(name) = value_of(&options, "application_name") {
+        return Ok(Some(name.to_owned()));
+    }
+    let fallback = "select coalesce(nullif(current_setting('cluster_name'), ''), 'walreceiver')";
+    client.select(fallback, Some(1), &[])?.first().get_one()
+}
+
+fn primary_conninfo() -> Option<Vec<(String, String)>> {
+    // SAFETY: a setting's string or null, copied by the parser before anything can change it.
+    unsafe {
+        if pg_sys::PrimaryConnInfo.is_null() { None } else { conninfo::parse(CStr::from_ptr(pg_sys::PrimaryConnInfo)) }
+    }
+}
+
 /// Whether `primary_conninfo` leads where `partner` does, as far as host and port tell.
 fn is_primary_of_ours(partner: &[(String, String)]) -> Option<bool> {
-    // SAFETY: a setting's string or null, copied by the parser before anything can change it.
-    let primary = unsafe {
-        if pg_sys::PrimaryConnInfo.is_null() { None } else { conninfo::parse(CStr::from_ptr(pg_sys::PrimaryConnInfo)) }
-    }?;
+    let primary = primary_conninfo()?;
     let is_unclear = |options: &[(String, String)]| options.is_empty() || value_of(options, "service").is_some();
     if is_unclear(&primary) || is_unclear(partner) {
         return None;

@@ -4,14 +4,11 @@ use crate::hooks;
 use keeper_core::{Binding, FENCE_FILE, Fence, Kept, SystemIdentifier};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-/// Where Linux keeps the machine's name for good.
-const MACHINE: &str = "/etc/machine-id";
 
 /// Whether there is a file at all; the working directory of every server process is the data directory.
 pub(crate) fn is_there() -> bool {
@@ -56,17 +53,41 @@ pub(crate) fn set_aside() -> io::Result<PathBuf> {
 fn binding() -> io::Result<Binding> {
     // SAFETY: reads the control file's copy in memory, which every process of the server has.
     let system_identifier = SystemIdentifier(unsafe { pg_sys::GetSystemIdentifier() });
-    let machine =
-        fs::read_to_string(MACHINE).unwrap_or_default().split_whitespace().next().unwrap_or("unknown").to_owned();
-    Ok(Binding { system_identifier, machine, inode: fs::metadata(".")?.ino() })
+    Ok(Binding { system_identifier, inode: fs::metadata(".")?.ino() })
 }
 
 /// Ends the sessions of all clients but those that get past the fence. Physical replication goes on, and so do the server's own processes.
+///
+/// Who gets past is in a catalog, and a client that is to be ended may hold that locked: then nobody is told apart, and all are ended. The
+/// keeper waits no longer than its `lock_timeout`.
 pub(crate) fn end_clients() {
-    // SAFETY: outside any transaction; begun for the look-up of roles, which are in catalogs that need no database. Statuses are copied by
-    // the server into memory of this process, valid until the snapshot is cleared.
+    // SAFETY: outside any transaction; begun for the look-up of roles, which are in catalogs that need no database.
+    unsafe { pg_sys::StartTransactionCommand() };
+    // SAFETY: inside the transaction.
+    let told_apart = PgTryBuilder::new(|| unsafe {
+        end_those_who(|role, family| !hooks::role_may_pass(role, family));
+        true
+    })
+    .catch_others(|_| false)
+    .execute();
+    // SAFETY: ends the transaction begun above, in the way its outcome asks for; the second look needs none.
     unsafe {
-        pg_sys::StartTransactionCommand();
+        if told_apart {
+            pg_sys::CommitTransactionCommand();
+        } else {
+            pg_sys::AbortCurrentTransaction();
+            end_those_who(|_, _| true);
+        }
+    }
+}
+
+/// Ends the sessions of clients by the number of their role and the family of their address.
+///
+/// # Safety
+/// In a process that is attached to shared memory, and inside a transaction where the choice needs one.
+unsafe fn end_those_who(chosen: impl Fn(pg_sys::Oid, u16) -> bool) {
+    // SAFETY: statuses are copied by the server into memory of this process, valid until the snapshot is cleared.
+    unsafe {
         pg_sys::pgstat_clear_snapshot();
         for index in 1..=pg_sys::pgstat_fetch_stat_numbackends() {
             #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
@@ -83,12 +104,11 @@ pub(crate) fn end_clients() {
             let family = status.st_clientaddr.addr.ss_family;
             // One that is still authenticating meets the hook.
             let is_known = status.st_userid != pg_sys::InvalidOid;
-            if is_client && is_known && !hooks::role_may_pass(status.st_userid, family) {
+            if is_client && is_known && chosen(status.st_userid, family) {
                 // One that has ended meanwhile is none the worse for it.
                 let _ = kill(Pid::from_raw(status.st_procpid), Signal::SIGTERM);
             }
         }
         pg_sys::pgstat_clear_snapshot();
-        pg_sys::CommitTransactionCommand();
     }
 }

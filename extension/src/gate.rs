@@ -245,8 +245,8 @@ pub(crate) fn pass(mut pause: impl FnMut(Duration)) -> Result<(), Refusal> {
 
 /// Backends outlive a killed postmaster until their next wait, and must not commit meanwhile.
 fn postmaster_is_dead() -> bool {
-    // SAFETY: the flag is set by a signal handler when the kernel tells that the parent has died, and is otherwise only read; the function
-    // then asks the kernel, and changes nothing.
+    // SAFETY: the flag is set by a signal handler when the kernel tells that the parent has died; the function then asks the kernel, and
+    // takes the flag back only where the postmaster lives.
     unsafe { (&raw const postmaster_possibly_dead).read_volatile() != 0 && !PostmasterIsAliveInternal() }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! - Authentication: ordinary clients are sent away at once by 57P03, which makes libpq try the next host and pg_isready say «rejecting».
 //! - Before a commit or a PREPARE of a transaction that wrote, while it can still be aborted.
-//! - Before COMMIT PREPARED, which is durable before the first of those callbacks.
+//! - Before a statement that does something for good ahead of its own commit: COMMIT PREPARED is durable before the first of those
+//!   callbacks, and DROP DATABASE has removed the files. One that is refused must not have been carried out.
 //! - After a commit, before its acknowledgement: a commit during which the fence rose is not acknowledged, and the client sees a lost
 //!   connection.
 
@@ -44,11 +45,22 @@ struct Port {
     user_name: *mut c_char,
 }
 
-// What pgrx does not bind in every version: `libpq/auth.h`, `replication/walsender.h`.
+// What pgrx does not bind in every version (`libpq/auth.h`, `replication/walsender.h`), or only behind a guard (`tcop/utility.h`).
 unsafe extern "C-unwind" {
     static mut ClientAuthentication_hook: AuthenticationHook;
     static am_walsender: bool;
     static am_db_walsender: bool;
+    #[link_name = "standard_ProcessUtility"]
+    fn standard_process_utility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        #[cfg(not(feature = "pg13"))] read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
 }
 
 static mut PREVIOUS_AUTHENTICATION: AuthenticationHook = None;
@@ -66,13 +78,21 @@ pub(crate) fn install() {
     }
 }
 
-#[pg_guard]
+/// Calls whatever was there before, and then looks. The frame owns nothing, so that an error of the other hook passes through it untouched.
 unsafe extern "C-unwind" fn on_authentication(port: *mut Port, status: c_int) {
-    // SAFETY: set once, before this process was started.
-    if let Some(previous) = unsafe { PREVIOUS_AUTHENTICATION } {
-        // SAFETY: the arguments that the server gave.
-        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous(port, status)) };
+    // SAFETY: set once, before this process was started; the arguments are those that the server gave.
+    unsafe {
+        if let Some(previous) = PREVIOUS_AUTHENTICATION {
+            previous(port, status);
+        }
+        check_client(port, status);
     }
+}
+
+/// # Safety
+/// The arguments are those of [`on_authentication`].
+#[pg_guard]
+unsafe extern "C-unwind" fn check_client(port: *mut Port, status: c_int) {
     let gate = gate::gate();
     if status != STATUS_OK || matches!(gate, Gate::Open { .. }) {
         return;
@@ -153,10 +173,16 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
     }
 }
 
-/// Whether this transaction leaves anything behind. A server that runs without a postmaster is being repaired by hand.
+/// Whether this transaction leaves anything behind.
 fn has_written() -> bool {
     // SAFETY: reads of the process's own state.
-    unsafe { pg_sys::IsUnderPostmaster && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+    is_guarded() && unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// A server that runs without a postmaster is being repaired by hand.
+fn is_guarded() -> bool {
+    // SAFETY: set when the process starts, and only read.
+    unsafe { pg_sys::IsUnderPostmaster }
 }
 
 /// Waits for the permit, serving interrupts, or raises an ERROR, which aborts the transaction.
@@ -199,11 +225,15 @@ fn acknowledge_or_hang_up() {
         return;
     }
     // SAFETY: what the server itself does when it stops waiting for a synchronous standby (`SyncRepWaitForLSN`): nothing more is sent, and
-    // the process ends at its next look for interrupts.
+    // the process ends at its next look for interrupts. Not all that is written until then obeys: CommandComplete goes into the buffer all
+    // the same, and leaves with it if that runs full. Therefore the socket, the process's own, is closed for writing as well.
     unsafe {
         pg_sys::whereToSendOutput = pg_sys::CommandDest::DestNone;
         (&raw mut pg_sys::ProcDiePending).write_volatile(1);
         (&raw mut pg_sys::InterruptPending).write_volatile(1);
+        if let Some(port) = pg_sys::MyProcPort.cast::<Port>().as_ref() {
+            nix::libc::shutdown(port.socket, nix::libc::SHUT_WR);
+        }
     }
 }
 
@@ -218,19 +248,51 @@ fn wait(span: Duration) {
     }
 }
 
-/// COMMIT PREPARED is durable before any callback runs.
-fn commits_prepared(statement: *mut pg_sys::PlannedStmt) -> bool {
-    // SAFETY: the server hands in a planned statement, whose utility statement says by its tag what it is.
-    unsafe {
-        let utility = (*statement).utilityStmt;
-        !utility.is_null()
-            && (*utility).type_ == pg_sys::NodeTag::T_TransactionStmt
-            && (*utility.cast::<pg_sys::TransactionStmt>()).kind
-                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+/// What a statement does for good before any callback runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Irrevocable {
+    /// Nothing: an abort undoes all of it.
+    Nothing,
+    /// The outcome of a prepared transaction.
+    Prepared,
+    /// Files, or what lies on another server.
+    Outside,
+}
+
+impl Irrevocable {
+    /// # Safety
+    /// The statement is a planned one, as the server hands it in.
+    unsafe fn part_of(statement: *mut pg_sys::PlannedStmt) -> Irrevocable {
+        use pg_sys::NodeTag;
+        use pg_sys::TransactionStmtKind::{TRANS_STMT_COMMIT_PREPARED, TRANS_STMT_ROLLBACK_PREPARED};
+        // SAFETY: the caller vouches for the statement, whose utility statement says by its tag what it is.
+        unsafe {
+            let utility = (*statement).utilityStmt;
+            match utility.as_ref().map(|node| node.type_) {
+                Some(NodeTag::T_TransactionStmt) => match (*utility.cast::<pg_sys::TransactionStmt>()).kind {
+                    TRANS_STMT_COMMIT_PREPARED | TRANS_STMT_ROLLBACK_PREPARED => Irrevocable::Prepared,
+                    _ => Irrevocable::Nothing,
+                },
+                Some(
+                    NodeTag::T_CreatedbStmt
+                    | NodeTag::T_AlterDatabaseStmt
+                    | NodeTag::T_DropdbStmt
+                    | NodeTag::T_CreateTableSpaceStmt
+                    | NodeTag::T_DropTableSpaceStmt
+                    | NodeTag::T_CreateSubscriptionStmt
+                    | NodeTag::T_AlterSubscriptionStmt
+                    | NodeTag::T_DropSubscriptionStmt,
+                ) => Irrevocable::Outside,
+                Some(_) | None => Irrevocable::Nothing,
+            }
+        }
     }
 }
 
-#[pg_guard]
+/// Guards what is done for good, and is a plain call for every other statement.
+///
+/// No guard of pgrx stands around that call: it would catch every error of a utility statement (COPY, DO and CALL among them) and raise
+/// it anew without its constraint, position and place. The frame owns nothing, so an error may leave it as it leaves the server's own.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -242,33 +304,41 @@ unsafe extern "C-unwind" fn on_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    let prepared = commits_prepared(statement);
-    if prepared {
-        pass_or_raise();
-    }
-    macro_rules! call {
-        ($next:expr) => {
-            $next(
-                statement,
-                text,
-                #[cfg(not(feature = "pg13"))]
-                read_only_tree,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            )
-        };
-    }
-    // SAFETY: the hook was set once, before this process was started; the arguments are those that the server gave.
+    // SAFETY: the server hands in a planned statement. The hook was set once, before this process was started; the arguments are those
+    // that the server gave.
     unsafe {
-        match PREVIOUS_UTILITY {
-            Some(previous) => pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| call!(previous)),
-            None => call!(pg_sys::standard_ProcessUtility),
+        let irrevocable = Irrevocable::part_of(statement);
+        if irrevocable != Irrevocable::Nothing {
+            before_irrevocable();
+        }
+        PREVIOUS_UTILITY.unwrap_or(standard_process_utility)(
+            statement,
+            text,
+            #[cfg(not(feature = "pg13"))]
+            read_only_tree,
+            context,
+            parameters,
+            environment,
+            destination,
+            completion,
+        );
+        if irrevocable == Irrevocable::Prepared {
+            after_prepared();
         }
     }
-    if prepared {
+}
+
+#[pg_guard]
+extern "C-unwind" fn before_irrevocable() {
+    // SAFETY: reads shared memory that every process attached to it has. A standby refuses such a statement in the server's own words.
+    if is_guarded() && !unsafe { pg_sys::RecoveryInProgress() } {
+        pass_or_raise();
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn after_prepared() {
+    if is_guarded() {
         acknowledge_or_hang_up();
     }
 }

@@ -17,7 +17,7 @@ use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::direct_function_call;
 use pgrx::prelude::*;
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::time::Duration;
 
 /// How often a child process that has no descriptor to wait for is looked at.
@@ -33,7 +33,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 pub extern "C-unwind" fn pg_keeper_main(_argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi(None, None);
-    speak_english();
+    settle_session();
     let mut keeper = Keeper::new();
     loop {
         keeper.wake();
@@ -61,6 +61,7 @@ impl Keeper {
                 gate: gate::gate(),
                 fence: fence::read(),
                 promised: gate::promised(),
+                promotion_asked: shared::story().is_some(),
             }),
             observer: Observer::default(),
             connection: Connection::new(),
@@ -285,17 +286,21 @@ pub(crate) fn describe(caught: pg_sys::panic::CaughtError) -> String {
     }
 }
 
-/// Texts of libpq and of the C library are told apart by their words, so this process has them in English. What the log says of the
-/// keeper's own is English in any case.
-fn speak_english() {
-    let (name, value) = (CString::from(c"lc_messages"), CString::from(c"C"));
-    // SAFETY: both are terminated texts; an own session's value outlasts reloads.
-    unsafe {
-        pg_sys::SetConfigOption(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-        );
+/// What this session has whatever is set for others.
+///
+/// Texts of libpq and of the C library are told apart by their words, so this process has them in English. What the log says of the keeper's
+/// own is English in any case. And it waits for no lock that a client may hold: a keeper that waits is none.
+fn settle_session() {
+    let settings: [(&CStr, &CStr); 2] = [(c"lc_messages", c"C"), (c"lock_timeout", c"200ms")];
+    for (name, value) in settings {
+        // SAFETY: both are terminated texts; an own session's value outlasts reloads.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+            );
+        }
     }
 }

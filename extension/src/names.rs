@@ -24,15 +24,25 @@ pub(crate) fn held() -> SynchronousNames {
 /// Whether commits wait for a standby. They obey a word in shared memory that the checkpointer sets when it reads its configuration, which a
 /// busy one does late (`SyncRepUpdateSyncStandbysDefined`, `syncrep.c`).
 pub(crate) fn in_effect() -> bool {
-    // SAFETY: shared memory that every process of the server has; one byte, written whole. Minor releases changed what is in it and not
-    // where it is.
+    // SAFETY: shared memory that every process of the server has; one byte, written whole.
     let word = unsafe {
-        if pg_sys::WalSndCtl.is_null() {
+        let head = pg_sys::WalSndCtl.cast::<WalSndCtlHead>();
+        if head.is_null() {
             return false;
         }
-        (&raw const (*pg_sys::WalSndCtl).sync_standbys_status).read_volatile()
+        (&raw const (*head).sync_standbys_status).read_volatile()
     };
     if holds_bits() { word & DEFINED != 0 } else { word != 0 }
+}
+
+/// The beginning of `WalSndCtlData` (`walsender_private.h`), the same in all versions. Minor releases changed the name of the last field and
+/// what is in it, so the bindings of the headers that happen to be installed cannot be relied on.
+#[repr(C)]
+struct WalSndCtlHead {
+    /// Three list heads, each of two pointers.
+    queues: [[usize; 2]; 3],
+    lsn: [pg_sys::XLogRecPtr; 3],
+    sync_standbys_status: u8,
 }
 
 /// `SYNC_STANDBY_DEFINED` (`walsender_private.h`).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use keeper_tests::clock::now;
 use keeper_tests::hammer::{self, Hammer, held_by};
+use keeper_tests::install::run;
 use keeper_tests::netns;
 use keeper_tests::node::Node;
 use keeper_tests::pair::{Builder, Pair};
@@ -330,5 +331,20 @@ fn a_fence_file_that_cannot_be_believed_lets_nobody_in_on_a_guess() -> Result<()
     pair.primary.sql("pg_state", "select pg_keeper.lift_fence()")?;
     pair.wait_until("an ordinary client", || Ok(tcp(&pair.primary, "postgres", hammer::ROLE).is_ok()))?;
     assert!(pair.primary.data().join("pg_keeper.fence.damaged0").exists());
+    Ok(())
+}
+
+/// The hook around utility statements leaves their errors as the server raises them.
+#[test]
+fn an_error_of_a_utility_statement_keeps_all_that_it_says() -> Result<()> {
+    let pair = start(describe("errors"))?;
+    let mut psql = pair.primary.psql("postgres")?;
+    psql.args(["--set=VERBOSITY=verbose", "--command"]);
+    psql.arg("do $$ begin insert into hammered values (-1), (-1); end $$");
+    let Err(error) = run(&mut psql) else { bail!("the same number twice was let through") };
+    let text = format!("{error:#}");
+    for part in ["CONSTRAINT NAME:  hammered_pkey", "LOCATION:  _bt_check_unique", "CONTEXT:  SQL statement"] {
+        pair.check(text.contains(part), &format!("the error lacks «{part}»: {text}"))?;
+    }
     Ok(())
 }

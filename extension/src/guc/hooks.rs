@@ -158,7 +158,9 @@ pub(super) unsafe extern "C-unwind" fn check_synchronous_standby_names(
             false,
         )
     };
-    (accepted != 0 && names.to_str().is_ok()) || {
+    // What ALTER SYSTEM could not write back must not be wished for.
+    let writable = names.to_str().is_ok_and(|names| !names.contains(['\n', '\r']));
+    (accepted != 0 && writable) || {
         let allowed = "What PostgreSQL's own synchronous_standby_names may hold is allowed, or nothing.";
         refuse(
             "pg_keeper.synchronous_standby_names is not a list of standbys",
