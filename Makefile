@@ -14,7 +14,7 @@ PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev c
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build install test demo bench cycles clean
+.PHONY: help deps verify fix build install test demo bench cycles model clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +71,9 @@ cycles: deps ## fault after fault, healed after each; N=50 FAULTS=return or all,
 	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
 	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
 	@cargo run --quiet --release -p keeper-tests --bin cycles
+
+model: ## the model checker to a depth that takes minutes
+	cargo test --release -p keeper-model -- --include-ignored --nocapture
 
 clean: ## everything that was built here
 	cargo clean

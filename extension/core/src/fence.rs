@@ -1,8 +1,7 @@
 //! The fence as it is kept on disk, and whether a file that lies there is this server's own.
 //!
 //! The file lies in the data directory, so that it goes where the data go, and pg_basebackup and pg_rewind copy what they find there. It
-//! therefore names the machine and the folder it was written for: a clone reads that it is one, and asks its partner like any server that
-//! starts. What cannot be read is never guessed at: it keeps ordinary clients out until an administrator has looked.
+//! therefore names the folder it was written for: a clone reads that it is one, and asks its partner like any server that starts. What cannot be read is never guessed at: it keeps ordinary clients out until an administrator has looked.
 
 use crate::history::Switch;
 use crate::ident::{Lsn, SystemIdentifier, Timeline};
@@ -35,8 +34,6 @@ pub struct Fence {
 pub struct Binding {
     /// The cluster.
     pub system_identifier: SystemIdentifier,
-    /// The machine, as its operating system names it for good; no white space.
-    pub machine: String,
     /// The data directory's inode, which a copy does not share.
     pub inode: u64,
 }
@@ -55,11 +52,11 @@ pub enum Kept {
 impl Fence {
     /// The file's text.
     pub fn to_file(&self, binding: &Binding) -> String {
-        let Binding { system_identifier, machine, inode } = binding;
+        let Binding { system_identifier, inode } = binding;
         let Fence { left, by, by_timeline, lifted } = self;
         let lifted = if *lifted { "yes" } else { "no" };
         format!(
-            "{TITLE}\nsystem_identifier {system_identifier}\nmachine {machine}\ninode {inode}\nleft_timeline {}\nleft_at {}\nby {by}\n\
+            "{TITLE}\nsystem_identifier {system_identifier}\ninode {inode}\nleft_timeline {}\nleft_at {}\nby {by}\n\
              by_timeline {by_timeline}\nlifted {lifted}\n{END}\n",
             left.timeline, left.at
         )
@@ -93,9 +90,7 @@ impl Kept {
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         let number = |key: &str| value(key).and_then(|digits| digits.parse::<u64>().ok());
         let timeline = |key: &str| value(key).and_then(|digits| digits.parse().ok()).map(Timeline);
-        let (Some(system_identifier), Some(machine), Some(inode)) =
-            (number("system_identifier"), value("machine"), number("inode"))
-        else {
+        let (Some(system_identifier), Some(inode)) = (number("system_identifier"), number("inode")) else {
             return damaged("it does not say which server it was written for");
         };
         let theirs = SystemIdentifier(system_identifier);
@@ -105,7 +100,7 @@ impl Kept {
                 "it was written for another cluster (system identifier {theirs}, this one is {ours})"
             ));
         }
-        if (machine, inode) != (binding.machine.as_str(), binding.inode) {
+        if inode != binding.inode {
             return Kept::Nothing;
         }
         let left_at = value("left_at").and_then(|lsn| lsn.parse::<Lsn>().ok());
@@ -128,7 +123,7 @@ mod tests {
     use super::*;
 
     fn binding() -> Binding {
-        Binding { system_identifier: SystemIdentifier(7), machine: "5ca1ab1e".into(), inode: 42 }
+        Binding { system_identifier: SystemIdentifier(7), inode: 42 }
     }
 
     fn fence() -> Fence {
@@ -167,8 +162,6 @@ mod tests {
     #[test]
     fn a_clone_does_not_inherit_and_another_cluster_is_told() {
         let file = fence().to_file(&binding());
-        let elsewhere = Binding { machine: "c0ffee".into(), ..binding() };
-        assert_eq!(Kept::judge(file.as_bytes(), &elsewhere), Kept::Nothing);
         assert_eq!(Kept::judge(file.as_bytes(), &Binding { inode: 43, ..binding() }), Kept::Nothing);
         let other = Binding { system_identifier: SystemIdentifier(8), ..binding() };
         assert!(matches!(Kept::judge(file.as_bytes(), &other), Kept::Damaged(why) if why.contains("another cluster")));

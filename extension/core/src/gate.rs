@@ -8,7 +8,6 @@
 //! A permit rests on the standby's promise: its answer says how long it will not promote itself at least. Only the partner's answers to our
 //! own questions decide; being asked makes us ask, and proves nothing, for a restored copy can ask too.
 
-use crate::answer::Verdict;
 use crate::arming::NotArmed;
 use crate::event::{Action, Level, Notice, Observation, earliest};
 use crate::fence::{FENCE_FILE, Fence, Kept};
@@ -108,6 +107,8 @@ enum Hold {
 pub(crate) struct Gatekeeper {
     gate: Gate,
     hold: Hold,
+    /// The permit rests on no promise of the partner's: it is short, and renewed while the keeper runs.
+    alone: bool,
     /// In force, or lifted.
     fence: Option<Fence>,
     /// Why the file of the fence cannot be believed.
@@ -120,8 +121,18 @@ pub(crate) struct Gatekeeper {
     obstacle: String,
     /// The server was a standby at the last look.
     was_standby: bool,
+    /// When somebody last asked as the partner over a new connection.
+    asked: Option<Moment>,
+    /// This worker stood still before this wake.
+    slept: bool,
+    /// The last look.
+    looked: Option<Moment>,
+    /// The keeper stood still after it had asked for the promotion: what it knew of the partner then may hold no more.
+    away: bool,
     /// The instant before which this standby does not promote itself, as the partner was told and may rely on.
     promised: Moment,
+    /// An earlier worker asked the server to promote: nothing more is promised.
+    promotion_asked: bool,
     /// What it is told from now on, which shorter settings bring nearer.
     offered: Moment,
     /// Answers of the primary since this standby's settings changed.
@@ -139,8 +150,8 @@ enum News {
     Answered(Moment),
     /// None that tells anything.
     Nothing,
-    /// It was missed.
-    Missed,
+    /// It was missed, and had been sent at this time.
+    Missed(Moment),
 }
 
 /// What the partner is to a primary, by its answer.
@@ -161,7 +172,7 @@ pub(crate) enum Standing {
 }
 
 impl Gatekeeper {
-    pub(crate) fn new(gate: Gate, kept: Kept, promised: Moment) -> Self {
+    pub(crate) fn new(gate: Gate, kept: Kept, promised: Moment, promotion_asked: bool) -> Self {
         let (fence, damaged) = match kept {
             Kept::Nothing => (None, None),
             Kept::Ours(fence) => (Some(fence), None),
@@ -170,13 +181,19 @@ impl Gatekeeper {
         Gatekeeper {
             gate,
             hold: Hold::None,
+            alone: false,
             unkept: None,
             fence,
             damaged,
             closed_since: None,
             obstacle: String::new(),
             was_standby: false,
+            looked: None,
+            slept: false,
+            asked: None,
+            away: false,
             promised,
+            promotion_asked,
             offered: promised,
             answers: 0,
             news: None,
@@ -231,11 +248,25 @@ impl Gatekeeper {
     }
 
     /// A keepalive came to nothing.
-    pub(crate) fn unanswered(&mut self, verdict: Verdict) {
-        self.news = Some(match verdict {
-            Verdict::Answered | Verdict::Unhelpful(_) | Verdict::NotAsked(_) => News::Nothing,
-            Verdict::Missed(_) => News::Missed,
-        });
+    pub(crate) fn unanswered(&mut self) {
+        self.news = Some(News::Nothing);
+    }
+
+    /// A keepalive of `sent` was missed.
+    pub(crate) fn missed(&mut self, sent: Moment) {
+        self.news = Some(News::Missed(sent));
+    }
+
+    /// This worker stood still. Says whether a window of silence is being waited for: it counts only what this worker is awake for.
+    pub(crate) fn stood_still(&mut self, now: Moment) -> bool {
+        self.slept = true;
+        self.closed_since = self.closed_since.map(|_| now);
+        self.gate == Gate::Closed || self.hold != Hold::None
+    }
+
+    /// Somebody asks as the partner: silence of before proves nothing.
+    pub(crate) fn asked(&mut self, now: Moment) {
+        self.asked = Some(now);
     }
 
     /// Another partner: what was heard so far was not from it.
@@ -262,14 +293,17 @@ impl Gatekeeper {
         self.fence.as_ref().filter(|fence| !fence.lifted)
     }
 
-    /// A permit on our own evidence: until well after the next keepalive has come to its end.
+    /// A permit on our own evidence. A standby that was silent because it stood still, and goes on when we stand still, may be one attempt away
+    /// from promoting itself: so the permit is shorter than that.
     fn open_alone(&mut self, now: Moment, settings: &Settings) {
-        self.open(now + settings.keepalive_time + settings.limit());
+        self.open(now + alone(settings));
+        self.alone = true;
     }
 
     fn open(&mut self, until: Moment) {
         self.gate = Gate::Open { until };
         self.hold = Hold::None;
+        self.alone = false;
         self.closed_since = None;
         self.obstacle.clear();
     }
@@ -295,6 +329,11 @@ impl Gatekeeper {
     pub(crate) fn is_held(&self) -> bool {
         matches!(self.gate, Gate::Open { .. }) && self.hold != Hold::None
     }
+}
+
+/// How long a permit on our own evidence lasts.
+fn alone(settings: &Settings) -> Duration {
+    settings.limit() * 3 / 4
 }
 
 impl Node {
@@ -340,11 +379,13 @@ impl Node {
         let before = self.gatekeeper.gate;
         let news = self.gatekeeper.news.take();
         self.void_fence(observation, actions);
+        self.notice_absence(now);
         if observation.in_recovery {
             self.gatekeeper.rest();
         } else {
             self.decide_gate(now, observation, news, actions);
         }
+        self.gatekeeper.slept = false;
         let gate = self.gatekeeper.gate;
         // First what stops commits, then what ends those who are in, then what lasts.
         if before != gate {
@@ -406,8 +447,12 @@ impl Node {
                 |answer: &Answer| answer.report.role == Role::Primary && answer.report.gate == GateKind::Open;
             let answers =
                 self.partner.state == PartnerState::Alive && self.partner.answer.as_ref().is_some_and(takes_writes);
-            if answers && !by_keeper {
+            // Promoted by hand, it has promised what the keeper would have kept: the former primary takes writes as long, silent or not.
+            let lost = self.schedule.as_ref().is_some_and(|schedule| schedule.is_lost(&settings));
+            if !by_keeper && (answers || !lost || now < self.gatekeeper.promised) {
                 self.gatekeeper.hold = Hold::Handover;
+            } else if core::mem::take(&mut self.gatekeeper.away) {
+                self.ask_anew(now, &settings, actions);
             } else {
                 self.gatekeeper.open_alone(now, &settings);
             }
@@ -415,18 +460,23 @@ impl Node {
             self.gatekeeper.open_alone(now, &settings);
         }
         self.notice_stall(now, &settings, actions);
+        let missed = matches!(news, Some(News::Missed(sent)) if self.gatekeeper.asked.is_none_or(|asked| sent > asked));
         match news {
             Some(News::Answered(sent)) => self.judge(now, sent, observation, &settings, actions),
-            Some(News::Missed) if self.gatekeeper.hold == Hold::Handover => {
+            Some(News::Missed(_))
+                if missed && self.gatekeeper.hold == Hold::Handover && now >= self.gatekeeper.promised =>
+            {
                 self.gatekeeper.tell_opening("the former primary does not answer any more", actions);
                 self.gatekeeper.open_alone(now, &settings);
             }
-            Some(News::Missed | News::Nothing) if self.is_open_and_unheld() => {
+            Some(News::Missed(_)) if self.is_open_and_unheld() && (missed || self.is_valid(now)) => {
                 self.gatekeeper.open_alone(now, &settings)
             }
-            Some(News::Missed | News::Nothing) | None => {}
+            Some(News::Nothing) if self.is_open_and_unheld() => self.gatekeeper.open_alone(now, &settings),
+            None if self.goes_on_alone(now, &settings) => self.gatekeeper.open_alone(now, &settings),
+            Some(News::Missed(_) | News::Nothing) | None => {}
         }
-        self.act_on_silence(now, &settings, actions);
+        self.act_on_silence(now, missed, &settings, actions);
         self.renew_early(now, &settings, actions);
     }
 
@@ -439,6 +489,27 @@ impl Node {
         }
     }
 
+    /// A keeper that stands still while a promotion is under way does not know, when it goes on, whether the partner is still silent.
+    fn notice_absence(&mut self, now: Moment) {
+        let looked = self.gatekeeper.looked.replace(now);
+        let promotes = matches!(self.promotion, Promotion::Asked { .. } | Promotion::Recording { .. });
+        if let (Some(looked), true, Ok(settings)) = (looked, promotes, &self.settings) {
+            self.gatekeeper.away |= now.since(looked) > alone(settings);
+        }
+    }
+
+    /// Whether commits pass.
+    fn is_valid(&self, now: Moment) -> bool {
+        matches!(self.gatekeeper.gate, Gate::Open { until } if now < until)
+    }
+
+    /// Whether a permit on our own evidence is to be renewed: it still holds, and a good part of it is gone.
+    fn goes_on_alone(&self, now: Moment, settings: &Settings) -> bool {
+        let Gate::Open { until } = self.gatekeeper.gate else { return false };
+        let is_used = until.since(now) <= settings.limit() / 2;
+        self.is_valid(now) && is_used && self.gatekeeper.alone && self.gatekeeper.hold == Hold::None
+    }
+
     fn is_open_and_unheld(&self) -> bool {
         matches!(self.gatekeeper.gate, Gate::Open { .. }) && self.gatekeeper.hold == Hold::None
     }
@@ -446,10 +517,12 @@ impl Node {
     /// An open server renews its permit well before it ends. One that did not for a whole `keepalive_time` was away.
     fn notice_stall(&mut self, now: Moment, settings: &Settings, actions: &mut Vec<Action>) {
         let Gate::Open { until } = self.gatekeeper.gate else { return };
-        if self.gatekeeper.hold != Hold::None || now.since(until) <= settings.keepalive_time {
+        // A permit that rests on a promise ends when the promise does: whoever stood still then may have been superseded since.
+        let slept = core::mem::take(&mut self.gatekeeper.slept) && !self.gatekeeper.alone && now >= until;
+        let away = now.since(until) > settings.keepalive_time || (slept && until != Moment::default());
+        if self.gatekeeper.hold != Hold::None || !away {
             return;
         }
-        self.gatekeeper.hold = Hold::Lapsed;
         actions.push(Action::Log(Notice {
             level: Level::Warning,
             message: format!(
@@ -461,18 +534,23 @@ impl Node {
                     .to_string(),
             hint: String::new(),
         }));
-        // What was missed before counts no more: it is asked anew, for a whole window.
+        self.ask_anew(now, settings, actions);
+    }
+
+    /// What was missed before counts no more: the partner is asked anew, for a whole window.
+    fn ask_anew(&mut self, now: Moment, settings: &Settings, actions: &mut Vec<Action>) {
+        self.gatekeeper.hold = Hold::Lapsed;
         self.schedule = Some(Schedule::starting(now, settings));
         actions.push(Action::CloseConnection);
         self.keep_alive(now, actions);
     }
 
     /// Whether the partner has been silent for so long that its answer is not waited for.
-    fn act_on_silence(&mut self, now: Moment, settings: &Settings, actions: &mut Vec<Action>) {
+    fn act_on_silence(&mut self, now: Moment, missed: bool, settings: &Settings, actions: &mut Vec<Action>) {
         let lost = self.schedule.as_ref().is_some_and(|schedule| schedule.is_lost(settings));
         if self.gatekeeper.gate == Gate::Closed {
             let since = *self.gatekeeper.closed_since.get_or_insert(now);
-            if !lost || now < since + settings.window() {
+            if !lost || !missed || now < since + settings.window() {
                 return;
             }
             if !self.opens_alone(settings) {
@@ -485,7 +563,7 @@ impl Node {
                 detail: format!("The partner has been silent for {:?}.", now.since(since)),
                 hint: "If the partner is primary, this server fences itself as soon as it hears that.".to_string(),
             }));
-        } else if lost && self.gatekeeper.hold != Hold::None {
+        } else if lost && missed && self.gatekeeper.hold != Hold::None && now >= self.gatekeeper.promised {
             self.gatekeeper.tell_opening("the partner has been silent for a whole window", actions);
             self.gatekeeper.open_alone(now, settings);
         }
@@ -501,7 +579,9 @@ impl Node {
     ) {
         let Some(answer) = &self.partner.answer else { return };
         let standing = self.standing(observation, answer);
+        let open = self.is_open_and_unheld();
         let gatekeeper = &mut self.gatekeeper;
+        let valid = matches!(gatekeeper.gate, Gate::Open { until } if now < until);
         match standing {
             Standing::Supersedes(left) if !gatekeeper.is_lifted(left) => {
                 let fence =
@@ -520,22 +600,28 @@ impl Node {
                 gatekeeper.gate = Gate::Fenced;
             }
             Standing::Follows { promise } => {
-                let why = format!("{} is its standby", answer.report.node_name);
-                gatekeeper.tell_opening(&why, actions);
-                gatekeeper.open(sent + (promise - promise / CLOCK_RATE));
+                let until = sent + (promise - promise / CLOCK_RATE);
+                // An answer that lay unread while this server stood still promises nothing any more.
+                if until > now {
+                    let why = format!("{} is its standby", answer.report.node_name);
+                    gatekeeper.tell_opening(&why, actions);
+                    gatekeeper.open(until);
+                }
             }
             Standing::Superseded { takes_writes: false } => {
                 let why = format!("the former primary {} takes none", answer.report.node_name);
                 gatekeeper.tell_opening(&why, actions);
-                gatekeeper.open_alone(now, settings);
+                gatekeeper.open_alone(sent, settings);
             }
-            // Whoever was open before goes on; whoever is not knows no more than before.
-            Standing::Stopped | Standing::Conflict(_) | Standing::Superseded { .. } | Standing::Supersedes(_)
-                if matches!(gatekeeper.gate, Gate::Open { .. }) && gatekeeper.hold == Hold::None =>
-            {
-                gatekeeper.open_alone(now, settings);
+            Standing::Stopped | Standing::Supersedes(_) if open => gatekeeper.open_alone(sent, settings),
+            // Whoever was open before goes on; whoever is not, or was away, knows no more than before.
+            Standing::Conflict(_) | Standing::Superseded { .. } if open && valid => {
+                gatekeeper.open_alone(sent, settings)
             }
-            Standing::Promoting => gatekeeper.obstacle = "the partner is about to promote itself".to_string(),
+            Standing::Promoting => {
+                gatekeeper.alone = false;
+                gatekeeper.obstacle = "the partner is about to promote itself".to_string();
+            }
             Standing::Stopped => {
                 gatekeeper.obstacle = "the partner is a standby whose keeper has stopped: look at its log".to_string();
             }
@@ -579,10 +665,8 @@ impl Node {
                 "{name} is on another branch of history (timeline {}): rejoin one of the two as standby of the other",
                 answer.timeline
             )),
-            (Role::Standby, Branch::TheyLeft(switch)) => Standing::Conflict(format!(
-                "{name} is a standby on the newer timeline {}, which left this server's at {}: promote it, or make it a standby of this one",
-                answer.timeline, switch.at
-            )),
+            // Its recovery has ended, and its keeper has not said so yet.
+            (Role::Standby, Branch::TheyLeft(_)) => Standing::Promoting,
             (Role::Standby, Branch::Same) if answer.lsn > ours => Standing::Conflict(format!(
                 "the standby {name} has WAL up to {}, and this server only up to {ours}: promote it, or make it a standby of this one anew",
                 answer.lsn
@@ -607,7 +691,7 @@ impl Node {
         // Never further ahead than a standby needs that starts anew now: a restart of the server forgets the promise, and must not break it.
         let longest = now + Schedule::patience(settings);
         let until = match &self.promotion {
-            _ if !seen.observation.in_recovery => return,
+            _ if !seen.observation.in_recovery || self.gatekeeper.promotion_asked => return,
             Promotion::None if self.not_armed().is_some() => longest,
             Promotion::None => schedule.earliest_loss(settings).min(longest),
             Promotion::PutOff { until, .. } => longest.min(*until),

@@ -56,6 +56,8 @@ pub struct Start {
     pub fence: Kept,
     /// What [`Node::promised`] said to an earlier worker of the same start of the server.
     pub promised: Moment,
+    /// An earlier worker has asked the server to promote, and nothing has come of it yet.
+    pub promotion_asked: bool,
 }
 
 /// What was heard of the primary that this standby follows. It holds for as long as the server runs and the setting that named the partner
@@ -109,7 +111,7 @@ impl Default for Partner {
 impl Node {
     /// A node whose worker has just started.
     pub fn new(start: Start) -> Self {
-        let Start { instance, parameters, evidence, gate, fence, promised } = start;
+        let Start { instance, parameters, evidence, gate, fence, promised, promotion_asked } = start;
         Node {
             now: Moment::default(),
             instance,
@@ -119,7 +121,7 @@ impl Node {
             seen: None,
             partner: Partner::default(),
             promotion: Promotion::None,
-            gatekeeper: Gatekeeper::new(gate, fence, promised),
+            gatekeeper: Gatekeeper::new(gate, fence, promised, promotion_asked),
             synchronous: SynchronousKeeper::default(),
             told: Told::default(),
             evidence,
@@ -142,8 +144,11 @@ impl Node {
     pub fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
-        if let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings) {
-            schedule.woke(now, settings);
+        if let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings)
+            && schedule.woke(now, settings)
+            && self.gatekeeper.stood_still(now)
+        {
+            schedule.begin_anew(now, settings);
         }
         match event {
             Event::SettingsRead(settings) => self.take_settings(now, settings, &mut actions),
@@ -157,6 +162,7 @@ impl Node {
             }
             Event::CommitWaits => self.hasten(now),
             Event::AskedByPartner => {
+                self.gatekeeper.asked(now);
                 // In the calm our own question comes soon enough.
                 if self.partner.state != PartnerState::Alive || matches!(self.gate(), Gate::Closed) {
                     self.hasten(now);
@@ -170,8 +176,9 @@ impl Node {
         self.tell_changes(&mut actions);
         // Upkeep that can fail comes last: a failure ends the list, and nothing else is to wait for a disk that is full.
         actions.sort_by_key(|action| matches!(action, Action::KeepFence(_) | Action::SetSynchronousStandbyNames(_)));
-        if let (Some(schedule), Ok(settings)) = (&mut self.schedule, &self.settings) {
-            schedule.sleeps(settings);
+        let until = self.next_deadline(now);
+        if let Some(schedule) = &mut self.schedule {
+            schedule.sleeps(until);
         }
         actions
     }
@@ -350,8 +357,8 @@ impl Node {
                 }
                 Due::Silence => {
                     actions.push(Action::CloseConnection);
-                    if schedule.failed(now, settings, Miss::Silence) {
-                        self.gatekeeper.unanswered(Verdict::Missed(Miss::Silence));
+                    if let Some(sent) = schedule.failed(now, settings, Miss::Silence) {
+                        self.gatekeeper.missed(sent);
                     }
                     self.partner.last_error = format!("no answer within {:?}", settings.limit());
                     self.partner.refused_with.clear();
@@ -386,7 +393,7 @@ impl Node {
             }
             Verdict::Unhelpful(why) => {
                 schedule.answered(now, settings);
-                self.gatekeeper.unanswered(verdict);
+                self.gatekeeper.unanswered();
                 self.partner.last_answer = Some(now);
                 self.partner.state = PartnerState::Unhelpful;
                 self.partner.last_error = text;
@@ -394,8 +401,8 @@ impl Node {
                 self.partner.hint = why.to_string();
             }
             Verdict::Missed(miss) => {
-                if schedule.failed(now, settings, miss) {
-                    self.gatekeeper.unanswered(verdict);
+                if let Some(sent) = schedule.failed(now, settings, miss) {
+                    self.gatekeeper.missed(sent);
                 }
                 if self.partner.state != PartnerState::Unknown {
                     self.partner.state = PartnerState::Missed;
@@ -406,7 +413,7 @@ impl Node {
             }
             Verdict::NotAsked(fault) => {
                 schedule.not_asked(now, settings);
-                self.gatekeeper.unanswered(verdict);
+                self.gatekeeper.unanswered();
                 self.partner.state = PartnerState::NotAsked;
                 self.partner.last_error = text;
                 self.partner.refused_with.clear();
@@ -567,7 +574,7 @@ impl Node {
                     let message = "the partner answered again, so this server is not promoted";
                     actions.push(log(Level::Log, message.to_string()));
                 } else if !lost {
-                    let message = "the settings changed while the command ran, so this server is not promoted";
+                    let message = "while the command ran this server stood still or its settings changed, so the partner is asked again first";
                     actions.push(log(Level::Warning, message.to_string()));
                 } else if let Some(reason) = self.not_armed() {
                     self.put_off(now, reason.to_string(), actions);

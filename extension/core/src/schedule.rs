@@ -164,17 +164,36 @@ impl Schedule {
     }
 
     /// Comes first in every step: notices that the worker woke later than it asked to, and moves the schedule by as much, so that what
-    /// follows has its whole time.
-    pub(crate) fn woke(&mut self, now: Moment, settings: &Settings) {
-        let Some(expected) = self.expected.take() else { return };
+    /// follows has its whole time. Says whether it did.
+    pub(crate) fn woke(&mut self, now: Moment, settings: &Settings) -> bool {
+        let Some(expected) = self.expected.take() else { return false };
         let late = now.since(expected);
         if late <= settings.limit() / STALL {
-            return;
+            return false;
         }
         self.silent_since = self.silent_since + late;
         self.last_sent = self.last_sent.map(|last_sent| last_sent + late);
+        // What was proven before we stood still is proven no more: the partner may have come back meanwhile.
+        self.probing = None;
+        if self.missed >= settings.keepalive_count && self.outstanding.is_none() && self.void_and_repeat(now, settings)
+        {
+            self.missed = settings.keepalive_count - 1;
+            self.attempt = settings.keepalive_count;
+            self.make_due_at(now, settings);
+        }
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.stalled = true;
+        }
+        true
+    }
+
+    /// A whole window of silence is wanted from now on.
+    pub(crate) fn begin_anew(&mut self, now: Moment, settings: &Settings) {
+        self.missed = 0;
+        self.void = 0;
+        self.attempt = 1;
+        if self.outstanding.is_none() {
+            self.make_due_at(now, settings);
         }
     }
 
@@ -225,8 +244,8 @@ impl Schedule {
     }
 
     /// Ends a step: remembers when the worker is to wake.
-    pub(crate) fn sleeps(&mut self, settings: &Settings) {
-        self.expected = Some(self.next_deadline(settings));
+    pub(crate) fn sleeps(&mut self, until: Option<Moment>) {
+        self.expected = until;
     }
 
     /// The partner answered. Returns when the keepalive that it answered was sent.
@@ -249,8 +268,8 @@ impl Schedule {
         self.probing.take_if(|probing| probing.refused >= settings.keepalive_count);
     }
 
-    /// The attempt or the probe failed. Says whether that counts as a miss.
-    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, miss: Miss) -> bool {
+    /// The attempt or the probe failed. Says when it was sent if that counts as a miss.
+    pub(crate) fn failed(&mut self, now: Moment, settings: &Settings, miss: Miss) -> Option<Moment> {
         if let Some(probing) = &mut self.probing {
             probing.outstanding = false;
             match miss {
@@ -267,18 +286,16 @@ impl Schedule {
                 Miss::ConnectionLost | Miss::Silence | Miss::NotAccepting | Miss::Unreachable => self.probing = None,
             }
         }
-        let Some(outstanding) = self.outstanding.take() else {
-            return false;
-        };
+        let outstanding = self.outstanding.take()?;
         if outstanding.stalled && self.void_and_repeat(now, settings) {
-            return false;
+            return None;
         }
         if outstanding.early && now < self.regular_at(settings) {
-            return false;
+            return None;
         }
         self.missed = self.missed.saturating_add(1);
         self.attempt = self.attempt.saturating_add(1);
-        true
+        Some(outstanding.sent)
     }
 
     /// Nothing was learnt: the same attempt comes again one `keepalive_time` later.

@@ -341,7 +341,7 @@ impl Node {
         let waits_for_ever = self.settings.as_ref().is_ok_and(|settings| {
             settings.on_standby_loss == OnStandbyLoss::Wait && self.standby_is_gone(self.now, settings)
         });
-        if self.settings.as_ref().is_ok_and(|settings| !settings.synchronous) {
+        if self.gate() == Gate::Fenced || self.settings.as_ref().is_ok_and(|settings| !settings.synchronous) {
             return "not managed".to_string();
         }
         let failing = match self.synchronous.failure.as_str() {

@@ -243,7 +243,7 @@ impl Play {
 }
 
 fn start(evidence: Option<Evidence>, gate: Gate, fence: Kept, promised: Moment) -> Start {
-    Start { instance: 1, parameters: parameters(), evidence, gate, fence, promised }
+    Start { instance: 1, parameters: parameters(), evidence, gate, fence, promised, promotion_asked: false }
 }
 
 /// `none`, `damaged WHY`, or `1@0/2000 by=db01 timeline=2`, with `lifted` if it is.

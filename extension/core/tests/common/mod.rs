@@ -19,6 +19,7 @@ pub(crate) fn node(instance: u64) -> Node {
         gate: Gate::Closed,
         fence: Kept::Nothing,
         promised: Moment::default(),
+        promotion_asked: false,
     })
 }
 
