@@ -1,9 +1,9 @@
 //! pgbench with and without the extension: throughput, and the CPU time that both servers of a pair spend.
 //!
-//! Two like pairs are measured in turn, a second each, in blocks of the order with, without, without, with: what drifts or disturbs for
-//! longer than a second falls on both alike. A leg is a few blocks after a start of all servers. One start is a percent or two faster than
-//! the next, by where its memory came to lie, so there are many legs; the pairs swap roles from one to the next, and two neighbours make
-//! one sample, so that what distinguishes the pairs cancels out as well. Nothing that PostgreSQL does of its own accord comes between: no
+//! Two like pairs are measured in turn, a quarter of a second each, in blocks of the order with, without, without, with: what drifts or
+//! disturbs for longer than that falls on both alike. A leg is a few blocks after a start of all servers; a server may be faster or slower
+//! than another for as long as it runs, so there are many legs. The pairs swap roles from one leg to the next, and two neighbours make one
+//! sample, so that what distinguishes the pairs cancels out as well. Nothing that PostgreSQL does of its own accord comes between: no
 //! checkpoint, no autovacuum.
 
 use std::collections::HashSet;
@@ -30,10 +30,10 @@ const CLIENTS: u32 = 2;
 const UNLOADED: &str = "shared_preload_libraries = ''";
 
 /// Blocks of each load in a leg.
-const BLOCKS: usize = 2;
+const BLOCKS: usize = 8;
 
-/// The shortest that pgbench can be told.
-const ROUND: Duration = Duration::from_secs(1);
+/// About how long a round takes, which is a number of transactions.
+const ROUND: Duration = Duration::from_millis(250);
 
 /// The rounds of one block: with the extension (`true`) and without.
 const BLOCK: [bool; 4] = [true, false, false, true];
@@ -218,11 +218,12 @@ fn set_up(pair: &Pair, line: &str) -> Result<()> {
 }
 
 fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
-    let run = |is_with: bool| round(load, if is_with { with } else { without });
-    // Not measured: the first transactions of a server find nothing of what the later ones find.
-    for is_with in [true, false] {
-        run(is_with)?;
-    }
+    // Not judged: the first transactions of a server find nothing of what the later ones find. They tell how many a round takes.
+    let first = [with, without].map(|pair| Ok(round(load, pair, "--time=1")?.throughput));
+    let [with_first, without_first]: [Result<f64>; 2] = first;
+    let each = (with_first? + without_first?) / 2.0 * ROUND.as_secs_f64() / f64::from(CLIENTS);
+    let length = format!("--transactions={}", each.round().max(1.0));
+    let run = |is_with: bool| round(load, if is_with { with } else { without }, &length);
     let block = |_| {
         let mut rounds = Vec::new();
         for is_with in BLOCK {
@@ -233,17 +234,18 @@ fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
     Ok(Leg((0..BLOCKS).map(block).collect::<Result<_>>()?))
 }
 
-fn round(load: Load, pair: &Pair) -> Result<Round> {
+/// A round that pgbench ends by itself.
+fn round(load: Load, pair: &Pair, length: &str) -> Result<Round> {
     let primary = &pair.primary;
     let lasting = processes(pair);
     let before = cpu_time(pair);
     let mut pgbench = pgbench(primary)?;
-    pgbench.args(["--no-vacuum", "--client", &CLIENTS.to_string(), "--time", &ROUND.as_secs().to_string()]);
+    pgbench.args(["--no-vacuum", "--client", &CLIENTS.to_string(), length]);
     let output = run(pgbench.args(load.arguments()))?;
     // What the load still costs, it costs: sessions end, the standby replays.
     pair.wait_until("the standby to have replayed all", || has_replayed(primary, &pair.standby))?;
     let begun = Instant::now();
-    while processes(pair) != lasting && begun.elapsed() < ROUND {
+    while processes(pair) != lasting && begun.elapsed() < Duration::from_secs(1) {
         sleep(Duration::from_millis(1));
     }
     let spent = cpu_time(pair).saturating_sub(before);

@@ -199,6 +199,8 @@ impl Builder {
         if with_keeper {
             pair.wait_recorded(&pair.primary, 1)?;
             pair.wait_armed()?;
+            // The standby may have heard the primary before that one has asked it, and lets clients in.
+            pair.wait_status(&pair.primary, "fence", "none")?;
         }
         Ok(pair)
     }

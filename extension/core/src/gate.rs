@@ -189,7 +189,8 @@ impl Gatekeeper {
             obstacle: String::new(),
             was_standby: false,
             looked: None,
-            slept: false,
+            // Nobody knows for how long there was no worker before this one.
+            slept: true,
             asked: None,
             away: false,
             promised,

@@ -1,7 +1,7 @@
 //! How fast it is, and what it costs. Speed is judged here and not in tests.
 //!
 //! Settings come from the environment: `N` outages of each kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3), `MINUTES` of pgbench
-//! for each load (3), `LOADS`, a list of tpcb, select and connect, `CONTROL` (on: the extension is in both pairs, so that what the ratios
+//! for each load (2), `LOADS`, a list of tpcb, select and connect, `CONTROL` (on: the extension is in both pairs, so that what the ratios
 //! are off by is noise), `IDLE` seconds to look at an idle keeper (30), and `PARTS`, a list of outage, idle and pgbench. Exits with 1
 //! when a figure misses its target or is not sure enough to tell.
 
@@ -154,9 +154,9 @@ fn throughput() -> Result<bool> {
     let loads = variable("LOADS", "tpcb,select,connect".to_owned())?;
     let words = loads.split([',', ' ']).filter(|word| !word.is_empty());
     let loads: Vec<Load> = words.map(str::parse).collect::<Result<_>>().context("LOADS")?;
-    let each = Duration::try_from_secs_f64(variable("MINUTES", 3.0)? * 60.0).context("MINUTES")?;
+    let each = Duration::try_from_secs_f64(variable("MINUTES", 2.0)? * 60.0).context("MINUTES")?;
     let control = variable("CONTROL", "off".to_owned())? == "on";
-    println!("pgbench, {each:?} for each load, seconds with the extension and without it in turn:");
+    println!("pgbench, {each:?} for each load, quarters of a second with the extension and without it in turn:");
     if control {
         println!("  CONTROL: the extension is in both pairs, and nothing is without it.");
     }
