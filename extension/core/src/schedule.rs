@@ -27,6 +27,9 @@ const STALL: u32 = 5;
 /// The part of an attempt's limit that lies at least between two keepalives, however urgently an answer is wanted.
 const HASTE: u32 = 8;
 
+/// And no more than this, however long `keepalive_time` is.
+const LONGEST_HASTE: Duration = Duration::from_millis(100);
+
 /// Void attempts that one silence may hold, at least.
 const VOID_ATTEMPTS: u32 = 3;
 
@@ -141,7 +144,7 @@ impl Schedule {
 
     /// Somebody waits for an answer. Where one is on its way already, or was asked for a moment ago, that is it.
     pub(crate) fn hasten(&mut self, now: Moment, settings: &Settings) {
-        let pause = settings.limit() / HASTE;
+        let pause = (settings.limit() / HASTE).min(LONGEST_HASTE);
         self.hastened = self.outstanding.is_none() && self.last_sent.is_none_or(|sent| now >= sent + pause);
     }
 
