@@ -133,7 +133,7 @@ impl Cycles {
                 .set(format!("pg_keeper.on_standby_loss = '{policy}'"));
         }
         let pair = builder.start_unarmed()?;
-        hammer::prepare(&pair.primary)?;
+        hammer::prepare(&pair)?;
         let hammers = [Hammer::start(&pair.primary), Hammer::start(&pair.standby)];
         let cycles = Self { pair, hammers, active: 0, timeline: 1, replication, accounted: [0, 0] };
         cycles.wait_healthy()?;

@@ -13,7 +13,9 @@ use anyhow::{Context, Result};
 
 use crate::clock::{self, Micros};
 use crate::node::Node;
+use crate::pair::Pair;
 use crate::sql::{Address, Session, SqlError};
+use crate::state::has_replayed;
 
 /// The database that is written to.
 const DATABASE: &str = "postgres";
@@ -52,11 +54,12 @@ pub struct Hammer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Makes the role and its table; on the primary, once.
-pub fn prepare(primary: &Node) -> Result<()> {
-    primary.sql(DATABASE, &format!("create role {ROLE} login"))?;
-    primary.sql(DATABASE, "create table hammered (number bigint primary key)")?;
-    primary.sql(DATABASE, &format!("alter table hammered owner to {ROLE}")).map(drop)
+/// Makes the role and its table on the primary, once, and waits until the standby has them: a fault may follow at once.
+pub fn prepare(pair: &Pair) -> Result<()> {
+    pair.primary.sql(DATABASE, &format!("create role {ROLE} login"))?;
+    pair.primary.sql(DATABASE, "create table hammered (number bigint primary key)")?;
+    pair.primary.sql(DATABASE, &format!("alter table hammered owner to {ROLE}"))?;
+    pair.wait_until("the table on the standby", || has_replayed(&pair.primary, &pair.standby))
 }
 
 /// The numbers that a server holds.

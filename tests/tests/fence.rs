@@ -21,7 +21,7 @@ fn describe(name: &str) -> Builder {
 
 fn start(builder: Builder) -> Result<Pair> {
     let pair = builder.start()?;
-    hammer::prepare(&pair.primary)?;
+    hammer::prepare(&pair)?;
     pair.wait_until("the hammer's table on the standby", || Ok(held_by(&pair.standby).is_ok()))?;
     Ok(pair)
 }

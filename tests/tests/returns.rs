@@ -25,8 +25,7 @@ fn describe(name: &str) -> Builder {
 /// A pair whose standby has taken over: db02 is primary on timeline 2, db01 is down.
 fn failed_over(name: &str) -> Result<Pair> {
     let pair = describe(name).start()?;
-    hammer::prepare(&pair.primary)?;
-    pair.wait_until("the table on the standby", || Ok(hammer::held_by(&pair.standby).is_ok()))?;
+    hammer::prepare(&pair)?;
     pair.primary.kill_all()?;
     pair.wait_promoted(&pair.standby)?;
     pair.wait_recorded(&pair.standby, 2)?;
@@ -85,8 +84,7 @@ fn both_restart_and_never_are_two_open() -> Result<()> {
 fn a_healthy_pair_that_restarts_goes_on_as_it_was() -> Result<()> {
     for primary_first in [true, false] {
         let pair = describe("healthy").start()?;
-        hammer::prepare(&pair.primary)?;
-        pair.wait_until("the table on the standby", || Ok(hammer::held_by(&pair.standby).is_ok()))?;
+        hammer::prepare(&pair)?;
         pair.primary.kill_all()?;
         pair.standby.kill_all()?;
         let order = if primary_first { [&pair.primary, &pair.standby] } else { [&pair.standby, &pair.primary] };
@@ -104,7 +102,7 @@ fn a_healthy_pair_that_restarts_goes_on_as_it_was() -> Result<()> {
 #[test]
 fn a_restored_copy_fences_nobody_and_promotes_nowhere() -> Result<()> {
     let pair = describe("copy").start()?;
-    hammer::prepare(&pair.primary)?;
+    hammer::prepare(&pair)?;
     let hammer = Hammer::start(&pair.primary);
     let copy = Node::create(pair.folder(), "copy", None)?;
     copy.base_backup_of(&pair.primary)?;
@@ -161,7 +159,7 @@ fn a_clone_does_not_inherit_the_fence() -> Result<()> {
 #[test]
 fn no_side_entrance_leads_past_the_fence() -> Result<()> {
     let pair = describe("side").start()?;
-    hammer::prepare(&pair.primary)?;
+    hammer::prepare(&pair)?;
     pair.primary.sql("postgres", "create extension dblink")?;
     pair.primary.sql("postgres", "create role streamer login replication")?;
     pair.primary.sql("postgres", "grant all on hammered to streamer")?;

@@ -21,7 +21,7 @@ fn start(builder: Builder) -> Result<Pair> {
     let pair = builder.start()?;
     wait_sync(&pair, "synchronous")?;
     pair.wait_until("the standby to know", || Ok(status(&pair.standby)?.text("sync")?.starts_with("synchronous")))?;
-    hammer::prepare(&pair.primary)?;
+    hammer::prepare(&pair)?;
     Ok(pair)
 }
 
