@@ -221,14 +221,8 @@ pub(crate) fn pass(mut pause: impl FnMut(Duration)) -> Result<(), Refusal> {
     let mut begun = None;
     let mut reminded = None;
     loop {
-        if postmaster_is_dead() {
-            return Err(Refusal::PostmasterDead);
-        }
-        match gate() {
-            Gate::Fenced => return Err(Refusal::Fenced),
-            Gate::Open { until: Moment::NEVER } => return Ok(()),
-            Gate::Open { until } if now() < until => return Ok(()),
-            Gate::Open { .. } | Gate::Closed => {}
+        if has_permit()? {
+            return Ok(());
         }
         let now = now();
         let patience = Duration::from_micros(WORDS.get().patience.load(Ordering::Relaxed));
@@ -240,6 +234,23 @@ pub(crate) fn pass(mut pause: impl FnMut(Duration)) -> Result<(), Refusal> {
             wait_for_commit();
         }
         pause(LOOK_AGAIN);
+    }
+}
+
+/// Whether a commit passes at once.
+pub(crate) fn lets_pass() -> bool {
+    matches!(has_permit(), Ok(true))
+}
+
+/// Whether there is a permit at this moment; where there never will be one, why.
+fn has_permit() -> Result<bool, Refusal> {
+    if postmaster_is_dead() {
+        return Err(Refusal::PostmasterDead);
+    }
+    match gate() {
+        Gate::Fenced => Err(Refusal::Fenced),
+        Gate::Open { until } => Ok(until == Moment::NEVER || now() < until),
+        Gate::Closed => Ok(false),
     }
 }
 

@@ -3,6 +3,10 @@
 //! Hooks carry no thought: each calls the one before it, looks at the gate, and lets pass or refuses. What is allowed is decided by the
 //! keeper.
 //!
+//! Every connection and every transaction of every session comes through here, so in the calm a hook is a plain function that reads a
+//! few words: no guard of pgrx around it, no function of the server through pgrx's own. Both touch pages that a new session would
+//! otherwise leave alone, which costs more than all the rest. Guarded is what waits or refuses.
+//!
 //! - Authentication: ordinary clients are sent away at once by 57P03, which makes libpq try the next host and pg_isready say «rejecting».
 //! - Before a commit or a PREPARE of a transaction that wrote, while it can still be aborted.
 //! - Before a statement that does something for good ahead of its own commit: COMMIT PREPARED is durable before the first of those
@@ -50,6 +54,9 @@ unsafe extern "C-unwind" {
     static mut ClientAuthentication_hook: AuthenticationHook;
     static am_walsender: bool;
     static am_db_walsender: bool;
+    // `access/xact.h`: reads the process's own state and raises nothing.
+    #[link_name = "GetTopTransactionIdIfAny"]
+    fn top_transaction_id_if_any() -> pg_sys::TransactionId;
     #[link_name = "standard_ProcessUtility"]
     fn standard_process_utility(
         statement: *mut pg_sys::PlannedStmt,
@@ -85,18 +92,17 @@ unsafe extern "C-unwind" fn on_authentication(port: *mut Port, status: c_int) {
         if let Some(previous) = PREVIOUS_AUTHENTICATION {
             previous(port, status);
         }
-        check_client(port, status);
+        if status == STATUS_OK && !matches!(gate::gate(), Gate::Open { .. }) {
+            check_client(port);
+        }
     }
 }
 
 /// # Safety
 /// The arguments are those of [`on_authentication`].
+#[cold]
 #[pg_guard]
-unsafe extern "C-unwind" fn check_client(port: *mut Port, status: c_int) {
-    let gate = gate::gate();
-    if status != STATUS_OK || matches!(gate, Gate::Open { .. }) {
-        return;
-    }
+unsafe extern "C-unwind" fn check_client(port: *mut Port) {
     // SAFETY: the server calls this in a transaction, with a connection whose user name is known; the two flags are this process's own.
     let passes = unsafe {
         pg_sys::RecoveryInProgress()
@@ -104,7 +110,7 @@ unsafe extern "C-unwind" fn check_client(port: *mut Port, status: c_int) {
             || may_pass(CStr::from_ptr((*port).user_name), (*port).remote_address.addr.ss_family)
     };
     if !passes {
-        refuse_client(gate);
+        refuse_client(gate::gate());
     }
 }
 
@@ -142,7 +148,9 @@ fn refuse_client(gate: Gate) {
             "It is superseded and takes no clients.".to_owned(),
             "Connect to the active server. On this one, SELECT pg_keeper.rejoin_plan() prints the commands that make it a standby.",
         ),
-        Gate::Closed | Gate::Open { .. } => (
+        // Opened in this moment.
+        Gate::Open { .. } => return,
+        Gate::Closed => (
             "this server takes no clients before it knows what its partner is".to_owned(),
             match (published.keeper_pid, reason) {
                 (0, _) => "pg_keeper's worker has not started yet. If this lasts, look for pg_keeper in the server's log, and raise \
@@ -160,23 +168,20 @@ fn refuse_client(gate: Gate) {
         .report(PgLogLevel::FATAL);
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    match event {
-        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE if has_written() => {
-            pass_or_raise();
-        }
-        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE if has_written() => {
-            acknowledge_or_hang_up();
-        }
-        _ => {}
+    use pg_sys::XactEvent::{XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE};
+    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) && must_look() {
+        pass_or_raise();
+    } else if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) && must_look() {
+        acknowledge_or_hang_up();
     }
 }
 
-/// Whether this transaction leaves anything behind.
-fn has_written() -> bool {
+/// Whether this transaction leaves anything behind, and has no permit at this moment.
+fn must_look() -> bool {
     // SAFETY: reads of the process's own state.
-    is_guarded() && unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+    let has_written = unsafe { top_transaction_id_if_any() != pg_sys::InvalidTransactionId };
+    has_written && is_guarded() && !gate::lets_pass()
 }
 
 /// A server that runs without a postmaster is being repaired by hand.
@@ -186,7 +191,9 @@ fn is_guarded() -> bool {
 }
 
 /// Waits for the permit, serving interrupts, or raises an ERROR, which aborts the transaction.
-fn pass_or_raise() {
+#[cold]
+#[pg_guard]
+extern "C-unwind" fn pass_or_raise() {
     let pause = |span: Duration| {
         wait(span);
         pgrx::check_for_interrupts!();
@@ -219,7 +226,9 @@ fn pass_or_raise() {
 
 /// The commit is durable here. Unless the server is still known to be the active one, its client must not be told so: he sees a lost
 /// connection, as when a server dies in this moment, and asks the active server what became of it.
-fn acknowledge_or_hang_up() {
+#[cold]
+#[pg_guard]
+extern "C-unwind" fn acknowledge_or_hang_up() {
     // No interrupt is served and no error raised here, nor may the process end: the transaction can no longer be aborted.
     if gate::pass(std::thread::sleep).is_ok() {
         return;
@@ -322,8 +331,8 @@ unsafe extern "C-unwind" fn on_utility(
             destination,
             completion,
         );
-        if irrevocable == Irrevocable::Prepared {
-            after_prepared();
+        if irrevocable == Irrevocable::Prepared && is_guarded() {
+            acknowledge_or_hang_up();
         }
     }
 }
@@ -333,12 +342,5 @@ extern "C-unwind" fn before_irrevocable() {
     // SAFETY: reads shared memory that every process attached to it has. A standby refuses such a statement in the server's own words.
     if is_guarded() && !unsafe { pg_sys::RecoveryInProgress() } {
         pass_or_raise();
-    }
-}
-
-#[pg_guard]
-extern "C-unwind" fn after_prepared() {
-    if is_guarded() {
-        acknowledge_or_hang_up();
     }
 }

@@ -201,6 +201,40 @@ fn no_side_entrance_leads_past_the_fence() -> Result<()> {
     pair.check(held.is_empty(), &format!("the fenced server committed {held:?}"))
 }
 
+/// A background worker that is not ours and commits what another server sends it.
+#[test]
+fn a_subscription_goes_on_at_the_active_server_only() -> Result<()> {
+    let pair = describe("fed").start()?;
+    let publisher = Node::create(pair.folder(), "publisher", None)?;
+    publisher.base_backup_of(&pair.primary)?;
+    fs::remove_file(publisher.data().join("standby.signal"))?;
+    publisher.configure(&["fsync = off".to_owned(), "wal_level = logical".to_owned()])?;
+    publisher.set("primary_conninfo = ''")?;
+    publisher.start()?;
+    let make = "create table fed (number int primary key)";
+    publisher.sql("postgres", make)?;
+    publisher.sql("postgres", "create publication feed for table fed")?;
+    pair.primary.sql("postgres", make)?;
+    let from = format!("host={} port={} user=postgres dbname=postgres", publisher.host(), publisher.port());
+    pair.primary.sql("postgres", &format!("create subscription fed connection '{from}' publication feed"))?;
+    publisher.sql("postgres", "insert into fed values (1)")?;
+    let fed = |node: &Node| node.sql_value("postgres", "select coalesce(max(number), 0) from fed");
+    pair.wait_until("the first row on both", || Ok(fed(&pair.primary)? == "1" && fed(&pair.standby)? == "1"))?;
+
+    pair.primary.freeze()?;
+    pair.wait_promoted(&pair.standby)?;
+    publisher.sql("postgres", "insert into fed values (2)")?;
+    pair.primary.thaw();
+    pair.wait_status(&pair.primary, "state", "fenced")?;
+    publisher.sql("postgres", "insert into fed values (3)")?;
+    pair.wait_until("the rows on the active server", || Ok(fed(&pair.standby)? == "3"))?;
+    pair.check(fed(&pair.primary)? == "1", "the fenced server took rows of its subscription")?;
+    pair.check(
+        pair.primary.log().contains("cannot commit: this server is fenced"),
+        "nothing says why the subscription stands still",
+    )
+}
+
 /// Failover and return, killed and frozen in turn, one direction and the other. `make cycles` does it for longer.
 #[test]
 fn failover_and_return_in_both_directions() -> Result<()> {
