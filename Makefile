@@ -10,7 +10,7 @@ PG_CONFIG ?= /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_config
 PGRX := $(shell sed -n 's/^pgrx = "=\(.*\)"/\1/p' Cargo.toml)
 FEATURES := --no-default-features --features pg_keeper/pg$(PG_MAJOR)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq-dev clang libclang-dev pkg-config iproute2 nftables
+PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clang libclang-dev pkg-config iproute2 nftables
 
 export PG_CONFIG
 

@@ -3,7 +3,7 @@
 //! Nothing here waits. The worker waits for [`Connection::interest`] in its one place and then calls [`Connection::advance`] until
 //! it has no more to say. What happened comes out as events; that nothing happens in time is the node's to notice.
 
-mod libpq;
+mod session;
 mod target;
 
 pub(crate) use target::Target;
@@ -12,8 +12,8 @@ use crate::resolve::Resolver;
 use keeper_core::{
     Answer, Event, Farewell, History, Lsn, Moment, Reply, Report, SqlState, Stage, SystemIdentifier, Timeline,
 };
-use libpq::{Direction, Outcome, Progress, Session};
 use pgrx::pg_sys;
+use session::{Direction, Outcome, Progress, Session};
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::time::Duration;

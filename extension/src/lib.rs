@@ -12,6 +12,7 @@ mod gate;
 mod guc;
 mod hooks;
 mod keeper;
+mod libpq;
 mod log;
 mod names;
 mod observe;

@@ -3,7 +3,7 @@
 //! libpq itself expands it, with service file, environment and defaults. What comes out is put together again for every connection, with
 //! numeric addresses in place of what libpq would resolve, so that making a connection reads no service file and asks no name server.
 
-use super::libpq;
+use super::session;
 use crate::resolve::{Lookup, Resolver};
 use keeper_core::Moment;
 use std::ffi::{CStr, CString};
@@ -71,7 +71,7 @@ impl Target {
     /// # Errors
     /// libpq's message, when it would not connect with these settings.
     pub(crate) fn parse(conninfo: &CStr) -> Result<Target, String> {
-        let expanded = libpq::expand(conninfo)?;
+        let expanded = session::expand(conninfo)?;
         let value = |keyword: &str| {
             let found = expanded.iter().find(|(name, _)| name.as_slice() == keyword.as_bytes());
             let bytes = found.map(|(_, value)| value.clone()).unwrap_or_default();

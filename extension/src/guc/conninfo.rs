@@ -1,5 +1,6 @@
 //! Connection strings as libpq reads them.
 
+use crate::libpq::{Libpq, PQconninfoOption};
 use keeper_core::conninfo;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
@@ -21,21 +22,25 @@ const EXAMPLE: &str = "For example: 'host=10.0.0.12 port=5432 user=keeper passfi
 const NO_SECRET: &str =
     "Settings are written to the server's log and shown in views, so a secret has no place in them.";
 
-/// The options that are set in `text`, or `None` when libpq does not accept it.
+/// The options that are set in `text`, or `None` when libpq does not accept it or is not there.
 pub(crate) fn parse(text: &CStr) -> Option<Vec<(String, String)>> {
+    parse_with(&Libpq::open().ok()?, text)
+}
+
+fn parse_with(libpq: &Libpq, text: &CStr) -> Option<Vec<(String, String)>> {
     let mut error: *mut c_char = ptr::null_mut();
     // SAFETY: both pointers are valid; what libpq returns is freed below.
-    let options = unsafe { libpq_sys::PQconninfoParse(text.as_ptr(), &mut error) };
+    let options = unsafe { (libpq.PQconninfoParse)(text.as_ptr(), &mut error) };
     // The complaint may quote a part of a password: it is dropped unread.
     // SAFETY: libpq allocated it, or it is null, which PQfreemem takes.
-    unsafe { libpq_sys::PQfreemem(error.cast()) };
+    unsafe { (libpq.PQfreemem)(error.cast()) };
     if options.is_null() {
         return None;
     }
     // SAFETY: an array of options made by libpq, not freed yet.
     let found = unsafe { collect(options) };
     // SAFETY: made by libpq, freed once.
-    unsafe { libpq_sys::PQconninfoFree(options) };
+    unsafe { (libpq.PQconninfoFree)(options) };
     Some(found.into_iter().filter_map(|(keyword, value)| Some((keyword, value?))).collect())
 }
 
@@ -43,7 +48,7 @@ pub(crate) fn parse(text: &CStr) -> Option<Vec<(String, String)>> {
 ///
 /// # Safety
 /// `option` is an array of options as libpq returns it: it ends with an entry that has no keyword.
-unsafe fn collect(mut option: *const libpq_sys::PQconninfoOption) -> Vec<(String, Option<String>)> {
+unsafe fn collect(mut option: *const PQconninfoOption) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     // SAFETY: libpq's array ends with an entry without a keyword, where this stops; its strings end in a zero byte.
     unsafe {
@@ -58,24 +63,36 @@ unsafe fn collect(mut option: *const libpq_sys::PQconninfoOption) -> Vec<(String
 }
 
 /// The keywords that libpq knows.
-fn known_keywords() -> Vec<String> {
+fn known_keywords(libpq: &Libpq) -> Vec<String> {
     // SAFETY: an empty string sets no option; the array is freed below.
-    let options = unsafe { libpq_sys::PQconninfoParse(c"".as_ptr(), ptr::null_mut()) };
+    let options = unsafe { (libpq.PQconninfoParse)(c"".as_ptr(), ptr::null_mut()) };
     if options.is_null() {
         return Vec::new();
     }
     // SAFETY: an array of options made by libpq, not freed yet.
     let found = unsafe { collect(options) };
     // SAFETY: made by libpq, freed once.
-    unsafe { libpq_sys::PQconninfoFree(options) };
+    unsafe { (libpq.PQconninfoFree)(options) };
     found.into_iter().map(|(keyword, _)| keyword).collect()
 }
 
 /// What is wrong with a connection string, if anything is.
 pub(crate) fn refusal(text: &CStr) -> Option<Refusal> {
-    let Some(options) = parse(text) else {
+    let libpq = match Libpq::open() {
+        Ok(libpq) => libpq,
+        Err(error) => {
+            let what = format!("cannot be read: {error}");
+            return Some(Refusal {
+                what,
+                allowed: "The server needs libpq to read it.",
+                hint: "Install libpq.",
+                secret: true,
+            });
+        }
+    };
+    let Some(options) = parse_with(&libpq, text) else {
         let text = text.to_string_lossy();
-        let what = match conninfo::unknown_keyword(&text, &known_keywords()) {
+        let what = match conninfo::unknown_keyword(&text, &known_keywords(&libpq)) {
             Some(keyword) => format!("has the option \"{keyword}\", which libpq does not know"),
             None => "is not a connection string".to_owned(),
         };

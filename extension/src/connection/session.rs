@@ -1,39 +1,34 @@
-//! libpq behind safe functions, none of which waits.
-//!
-//! libpq is the system's, and a server may be running with a newer one than this was built with. Its answers are therefore taken as numbers: a
-//! Rust enum must never hold a value that it does not know.
+//! A connection of libpq's behind safe functions, none of which waits.
 
+use crate::libpq::{self as pq, Libpq};
 use keeper_core::one_line;
 use keeper_core::{Farewell, SqlState, Stage};
-use libpq_sys as pq;
 use nix::libc;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 
-/// The same functions as in `libpq_sys`, with numbers for enums.
-mod numbered {
-    use super::{c_uint, pq};
-    unsafe extern "C" {
-        pub(super) fn PQstatus(conn: *const pq::PGconn) -> c_uint;
-        pub(super) fn PQconnectPoll(conn: *mut pq::PGconn) -> c_uint;
-        pub(super) fn PQresultStatus(res: *const pq::PGresult) -> c_uint;
-    }
-}
-
-const CONNECTION_OK: c_uint = pq::ConnStatusType::CONNECTION_OK as c_uint;
-const CONNECTION_BAD: c_uint = pq::ConnStatusType::CONNECTION_BAD as c_uint;
-const CONNECTION_STARTED: c_uint = pq::ConnStatusType::CONNECTION_STARTED as c_uint;
-const CONNECTION_NEEDED: c_uint = pq::ConnStatusType::CONNECTION_NEEDED as c_uint;
+// `libpq-fe.h`: numbers that keep their meaning in every libpq to come.
+const CONNECTION_OK: c_uint = 0;
+const CONNECTION_BAD: c_uint = 1;
+const CONNECTION_STARTED: c_uint = 2;
+const CONNECTION_NEEDED: c_uint = 8;
 /// Since libpq 17: nothing has been done yet.
 const CONNECTION_ALLOCATED: c_uint = 14;
-const POLLING_READING: c_uint = pq::PostgresPollingStatusType::PGRES_POLLING_READING as c_uint;
-const POLLING_WRITING: c_uint = pq::PostgresPollingStatusType::PGRES_POLLING_WRITING as c_uint;
-const POLLING_OK: c_uint = pq::PostgresPollingStatusType::PGRES_POLLING_OK as c_uint;
-const TUPLES_OK: c_uint = pq::ExecStatusType::PGRES_TUPLES_OK as c_uint;
-const FATAL_ERROR: c_uint = pq::ExecStatusType::PGRES_FATAL_ERROR as c_uint;
-const BAD_RESPONSE: c_uint = pq::ExecStatusType::PGRES_BAD_RESPONSE as c_uint;
+const POLLING_READING: c_uint = 1;
+const POLLING_WRITING: c_uint = 2;
+const POLLING_OK: c_uint = 3;
+const TUPLES_OK: c_uint = 2;
+const BAD_RESPONSE: c_uint = 5;
+const FATAL_ERROR: c_uint = 7;
+const ERRORS_VERBOSE: c_int = 2;
+
+// `postgres_ext.h`: the fields of a server's message.
+const SEVERITY: u8 = b'V';
+const SQLSTATE: u8 = b'C';
+const MESSAGE_PRIMARY: u8 = b'M';
+const SOURCE_FUNCTION: u8 = b'R';
 
 /// A value that no libpq takes for `target_session_attrs`: with it, libpq expands and checks all options and stops before it connects.
 const STOP_BEFORE_CONNECTING: &CStr = c"none-expand-only";
@@ -44,46 +39,47 @@ pub(super) type ConnectionOption = (Vec<u8>, Vec<u8>);
 /// All options of a connection, as libpq completes them from `conninfo`, service file, environment and defaults, without touching the
 /// network.
 pub(super) fn expand(conninfo: &CStr) -> Result<Vec<ConnectionOption>, String> {
-    check_syntax(conninfo)?;
+    let libpq = pq::kept()?;
+    check_syntax(libpq, conninfo)?;
     // A conninfo string is only recognised by its "=" or its scheme; an empty one would be taken for a database name.
     let conninfo = if conninfo.is_empty() { c"dbname=''" } else { conninfo };
     let keywords = [c"dbname".as_ptr(), c"target_session_attrs".as_ptr(), ptr::null()];
     let values = [conninfo.as_ptr(), STOP_BEFORE_CONNECTING.as_ptr(), ptr::null()];
     // SAFETY: both arrays end with a null pointer and outlive the call, as do the strings they point to.
-    let conn = unsafe { pq::PQconnectStartParams(keywords.as_ptr(), values.as_ptr(), 1) };
+    let conn = unsafe { (libpq.PQconnectStartParams)(keywords.as_ptr(), values.as_ptr(), 1) };
     let Some(conn) = NonNull::new(conn) else {
         return Err("out of memory".into());
     };
     // SAFETY: `conn` is a live connection object; the message is a C string that lives as long as the object and is copied at once.
-    let message = text_at(unsafe { pq::PQerrorMessage(conn.as_ptr()) });
+    let message = text_at(unsafe { (libpq.PQerrorMessage)(conn.as_ptr()) });
     let expanded = if message.contains(&*STOP_BEFORE_CONNECTING.to_string_lossy()) {
         // SAFETY: `conn` is live.
-        options_at(unsafe { pq::PQconninfo(conn.as_ptr()) })
+        options_at(libpq, unsafe { (libpq.PQconninfo)(conn.as_ptr()) })
     } else {
         Err(one_line(&message))
     };
     // SAFETY: `conn` came from PQconnectStartParams, is not used again, and has no socket that could make this wait.
-    unsafe { pq::PQfinish(conn.as_ptr()) };
+    unsafe { (libpq.PQfinish)(conn.as_ptr()) };
     expanded
 }
 
-fn check_syntax(conninfo: &CStr) -> Result<(), String> {
+fn check_syntax(libpq: &Libpq, conninfo: &CStr) -> Result<(), String> {
     let mut error: *mut c_char = ptr::null_mut();
     // SAFETY: `conninfo` is a C string and `error` a place for a pointer; both outlive the call.
-    let options = unsafe { pq::PQconninfoParse(conninfo.as_ptr(), &raw mut error) };
+    let options = unsafe { (libpq.PQconninfoParse)(conninfo.as_ptr(), &raw mut error) };
     if !options.is_null() {
         // SAFETY: `options` came from PQconninfoParse and is not used again.
-        unsafe { pq::PQconninfoFree(options) };
+        unsafe { (libpq.PQconninfoFree)(options) };
         return Ok(());
     }
     let message = if error.is_null() { "out of memory".into() } else { one_line(&text_at(error)) };
     // SAFETY: `error` is null or was allocated by libpq for its caller; PQfreemem takes both.
-    unsafe { pq::PQfreemem(error.cast()) };
+    unsafe { (libpq.PQfreemem)(error.cast()) };
     Err(message)
 }
 
 /// Copies and frees an option array of libpq's.
-fn options_at(options: *mut pq::PQconninfoOption) -> Result<Vec<ConnectionOption>, String> {
+fn options_at(libpq: &Libpq, options: *mut pq::PQconninfoOption) -> Result<Vec<ConnectionOption>, String> {
     if options.is_null() {
         return Err("out of memory".into());
     }
@@ -99,7 +95,7 @@ fn options_at(options: *mut pq::PQconninfoOption) -> Result<Vec<ConnectionOption
             }
             next = next.add(1);
         }
-        pq::PQconninfoFree(options);
+        (libpq.PQconninfoFree)(options);
     }
     Ok(copied)
 }
@@ -136,6 +132,7 @@ pub(super) enum Outcome {
 
 /// A connection of libpq's that never blocks. Dropping it closes it.
 pub(super) struct Session {
+    libpq: &'static Libpq,
     conn: NonNull<pq::PGconn>,
     /// Written by [`take_notice`] from inside libpq's calls: shared, so that no exclusive reference to it can exist meanwhile.
     farewell: Rc<RefCell<Option<Farewell>>>,
@@ -144,12 +141,13 @@ pub(super) struct Session {
 impl Session {
     /// Starts to connect. [`Session::connect`] goes on with it, once the socket is ready for writing.
     pub(super) fn start(conninfo: &CStr) -> Result<Session, String> {
+        let libpq = pq::kept()?;
         // SAFETY: called on the server's only thread, and no object of libpq's is held if it raises an error.
         if !unsafe { pgrx::pg_sys::AcquireExternalFD() } {
             return Err("could not create socket: Too many open files in this server process".into());
         }
         // SAFETY: `conninfo` is a C string. All hosts in it have numeric addresses, so nothing is resolved.
-        let Some(conn) = NonNull::new(unsafe { pq::PQconnectStart(conninfo.as_ptr()) }) else {
+        let Some(conn) = NonNull::new(unsafe { (libpq.PQconnectStart)(conninfo.as_ptr()) }) else {
             // SAFETY: gives back what was acquired above.
             unsafe { pgrx::pg_sys::ReleaseExternalFD() };
             return Err("out of memory".into());
@@ -159,17 +157,17 @@ impl Session {
         // `farewell` lets go of its share. Non-blocking comes first: nothing that is sent later, the good-bye included, may wait for a
         // partner that does not read. On a connection that has failed already it has no effect, and is not needed.
         unsafe {
-            pq::PQsetnonblocking(conn.as_ptr(), 1);
-            pq::PQsetErrorVerbosity(conn.as_ptr(), pq::PGVerbosity::PQERRORS_VERBOSE);
-            pq::PQsetNoticeReceiver(conn.as_ptr(), Some(take_notice), Rc::as_ptr(&farewell).cast_mut().cast());
+            (libpq.PQsetnonblocking)(conn.as_ptr(), 1);
+            (libpq.PQsetErrorVerbosity)(conn.as_ptr(), ERRORS_VERBOSE);
+            (libpq.PQsetNoticeReceiver)(conn.as_ptr(), Some(take_notice), Rc::as_ptr(&farewell).cast_mut().cast());
         }
-        Ok(Session { conn, farewell })
+        Ok(Session { libpq, conn, farewell })
     }
 
     /// Goes on connecting. To be called only when the socket [is ready](Session::is_ready): libpq takes a call as a sign that it is.
     pub(super) fn connect(&mut self) -> Progress {
         // SAFETY: `conn` is live. libpq has made its socket non-blocking.
-        match unsafe { numbered::PQconnectPoll(self.conn.as_ptr()) } {
+        match unsafe { (self.libpq.PQconnectPoll)(self.conn.as_ptr()) } {
             POLLING_READING => Progress::Waiting(Direction::Read),
             POLLING_WRITING => Progress::Waiting(Direction::Write),
             POLLING_OK => Progress::Open,
@@ -193,13 +191,13 @@ impl Session {
 
     fn status(&self) -> c_uint {
         // SAFETY: `conn` is live.
-        unsafe { numbered::PQstatus(self.conn.as_ptr()) }
+        unsafe { (self.libpq.PQstatus)(self.conn.as_ptr()) }
     }
 
     /// The socket, which may be another one after every call: libpq goes from host to host.
     pub(super) fn socket(&self) -> Option<c_int> {
         // SAFETY: `conn` is live.
-        Some(unsafe { pq::PQsocket(self.conn.as_ptr()) }).filter(|socket| *socket >= 0)
+        Some(unsafe { (self.libpq.PQsocket)(self.conn.as_ptr()) }).filter(|socket| *socket >= 0)
     }
 
     /// Whether the socket is ready now.
@@ -217,13 +215,13 @@ impl Session {
     /// Sends a query; whether that was possible.
     pub(super) fn send(&mut self, query: &CStr) -> bool {
         // SAFETY: `conn` is live and non-blocking, `query` is a C string.
-        unsafe { pq::PQsendQuery(self.conn.as_ptr(), query.as_ptr()) == 1 }
+        unsafe { (self.libpq.PQsendQuery)(self.conn.as_ptr(), query.as_ptr()) == 1 }
     }
 
     /// Sends what is left to be sent; whether something still is.
     pub(super) fn flush(&mut self) -> bool {
         // SAFETY: `conn` is live and non-blocking. A failure to send shows when reading, together with what the server said before.
-        unsafe { pq::PQflush(self.conn.as_ptr()) == 1 }
+        unsafe { (self.libpq.PQflush)(self.conn.as_ptr()) == 1 }
     }
 
     /// Reads what has come; whether the connection still stands.
@@ -231,8 +229,8 @@ impl Session {
         // SAFETY: `conn` is live and non-blocking. PQisBusy parses what was read before the connection was found closed, so that the
         // server's last words are heard.
         unsafe {
-            let received = pq::PQconsumeInput(self.conn.as_ptr()) == 1;
-            pq::PQisBusy(self.conn.as_ptr());
+            let received = (self.libpq.PQconsumeInput)(self.conn.as_ptr()) == 1;
+            (self.libpq.PQisBusy)(self.conn.as_ptr());
             received && self.is_open()
         }
     }
@@ -241,17 +239,17 @@ impl Session {
     pub(super) fn next_result(&mut self) -> Option<Option<Outcome>> {
         // SAFETY: `conn` is live. PQgetResult waits only while PQisBusy is true.
         let result = unsafe {
-            if pq::PQisBusy(self.conn.as_ptr()) != 0 {
+            if (self.libpq.PQisBusy)(self.conn.as_ptr()) != 0 {
                 return None;
             }
-            pq::PQgetResult(self.conn.as_ptr())
+            (self.libpq.PQgetResult)(self.conn.as_ptr())
         };
         let Some(result) = NonNull::new(result) else {
             return Some(None);
         };
-        let outcome = outcome_of(result);
+        let outcome = outcome_of(self.libpq, result);
         // SAFETY: `result` is ours to free and is not used again.
-        unsafe { pq::PQclear(result.as_ptr()) };
+        unsafe { (self.libpq.PQclear)(result.as_ptr()) };
         Some(Some(outcome))
     }
 
@@ -263,14 +261,20 @@ impl Session {
     /// libpq's message about what went wrong, as it is.
     pub(super) fn error_message(&self) -> String {
         // SAFETY: `conn` is live, and the message is copied before anything else is done with it.
-        text_at(unsafe { pq::PQerrorMessage(self.conn.as_ptr()) })
+        text_at(unsafe { (self.libpq.PQerrorMessage)(self.conn.as_ptr()) })
     }
 
     /// Host, numeric address (empty for a Unix socket) and port of the place that is being tried or was reached.
     pub(super) fn place(&self) -> (String, String, String) {
         let conn = self.conn.as_ptr();
         // SAFETY: `conn` is live, and each text is copied at once.
-        unsafe { (text_at(pq::PQhost(conn)), text_at(pq::PQhostaddr(conn)), text_at(pq::PQport(conn))) }
+        unsafe {
+            (
+                text_at((self.libpq.PQhost)(conn)),
+                text_at((self.libpq.PQhostaddr)(conn)),
+                text_at((self.libpq.PQport)(conn)),
+            )
+        }
     }
 }
 
@@ -279,7 +283,7 @@ impl Drop for Session {
         // SAFETY: `conn` came from PQconnectStart and is not used again. The connection is non-blocking, so its good-bye is sent as far
         // as the socket takes it. One external descriptor was acquired for it.
         unsafe {
-            pq::PQfinish(self.conn.as_ptr());
+            (self.libpq.PQfinish)(self.conn.as_ptr());
             pgrx::pg_sys::ReleaseExternalFD();
         }
     }
@@ -293,57 +297,59 @@ unsafe extern "C" fn take_notice(arg: *mut c_void, result: *const pq::PGresult) 
     let Some(farewell) = (unsafe { arg.cast_const().cast::<RefCell<Option<Farewell>>>().as_ref() }) else {
         return;
     };
-    if matches!(field(result, pq::PG_DIAG_SEVERITY_NONLOCALIZED).as_str(), "ERROR" | "FATAL" | "PANIC")
+    // Whoever calls this has been loaded.
+    let Ok(libpq) = pq::kept() else { return };
+    if matches!(field(libpq, result, SEVERITY).as_str(), "ERROR" | "FATAL" | "PANIC")
         && let Ok(mut farewell) = farewell.try_borrow_mut()
     {
-        let sqlstate = SqlState::new(&field(result, pq::PG_DIAG_SQLSTATE));
-        *farewell = Some(Farewell { sqlstate, routine: field(result, pq::PG_DIAG_SOURCE_FUNCTION) });
+        let sqlstate = SqlState::new(&field(libpq, result, SQLSTATE));
+        *farewell = Some(Farewell { sqlstate, routine: field(libpq, result, SOURCE_FUNCTION) });
     }
 }
 
-fn outcome_of(result: NonNull<pq::PGresult>) -> Outcome {
+fn outcome_of(libpq: &Libpq, result: NonNull<pq::PGresult>) -> Outcome {
     let result = result.as_ptr().cast_const();
     // SAFETY: `result` is live.
-    match unsafe { numbered::PQresultStatus(result) } {
-        TUPLES_OK => Outcome::Row(first_row(result)),
+    match unsafe { (libpq.PQresultStatus)(result) } {
+        TUPLES_OK => Outcome::Row(first_row(libpq, result)),
         FATAL_ERROR | BAD_RESPONSE => {
-            let sqlstate = field(result, pq::PG_DIAG_SQLSTATE);
+            let sqlstate = field(libpq, result, SQLSTATE);
             if sqlstate.is_empty() {
                 // SAFETY: `result` is live, and the message is copied at once.
-                return Outcome::Broken(one_line(&text_at(unsafe { pq::PQresultErrorMessage(result) })));
+                return Outcome::Broken(one_line(&text_at(unsafe { (libpq.PQresultErrorMessage)(result) })));
             }
             Outcome::Error {
                 sqlstate: SqlState::new(&sqlstate),
-                message: one_line(&field(result, pq::PG_DIAG_MESSAGE_PRIMARY)),
-                routine: field(result, pq::PG_DIAG_SOURCE_FUNCTION),
-                fatal: field(result, pq::PG_DIAG_SEVERITY_NONLOCALIZED) != "ERROR",
+                message: one_line(&field(libpq, result, MESSAGE_PRIMARY)),
+                routine: field(libpq, result, SOURCE_FUNCTION),
+                fatal: field(libpq, result, SEVERITY) != "ERROR",
             }
         }
         _ => Outcome::Unexpected,
     }
 }
 
-fn first_row(result: *const pq::PGresult) -> Vec<String> {
+fn first_row(libpq: &Libpq, result: *const pq::PGresult) -> Vec<String> {
     // SAFETY: `result` is live. Row 0 exists when there are rows, columns are counted by libpq, and a value is as long as PQgetlength
     // says (a history file arrives as plain text of that length); it is copied at once.
     unsafe {
-        if pq::PQntuples(result) < 1 {
+        if (libpq.PQntuples)(result) < 1 {
             return Vec::new();
         }
         let value = |column| {
-            let length = usize::try_from(pq::PQgetlength(result, 0, column)).unwrap_or(0);
-            let start = pq::PQgetvalue(result, 0, column).cast_const().cast::<u8>();
+            let length = usize::try_from((libpq.PQgetlength)(result, 0, column)).unwrap_or(0);
+            let start = (libpq.PQgetvalue)(result, 0, column).cast_const().cast::<u8>();
             let bytes = if start.is_null() { &[] } else { std::slice::from_raw_parts(start, length) };
             String::from_utf8_lossy(bytes).into_owned()
         };
-        (0..pq::PQnfields(result)).map(value).collect()
+        (0..(libpq.PQnfields)(result)).map(value).collect()
     }
 }
 
 /// A field of a server's message; empty when it has none.
-fn field(result: *const pq::PGresult, code: u8) -> String {
+fn field(libpq: &Libpq, result: *const pq::PGresult, code: u8) -> String {
     // SAFETY: every caller has a live result, and the text is copied at once.
-    text_at(unsafe { pq::PQresultErrorField(result, c_int::from(code)) })
+    text_at(unsafe { (libpq.PQresultErrorField)(result, c_int::from(code)) })
 }
 
 /// Copies one of libpq's texts. The server's messages come in its own encoding; what is not UTF-8 is replaced.
