@@ -135,6 +135,11 @@ impl Watcher {
         Ok(self.process().try_wait()?.is_some())
     }
 
+    /// Any signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.process().id())?), signal)?)
+    }
+
     /// SIGKILL, as the out-of-memory killer does it.
     pub fn kill(&self) -> Result<()> {
         self.process().kill()?;
@@ -166,8 +171,9 @@ pub fn run_once(folder: &Path, configuration: &str, arguments: &[&str]) -> Resul
     Ok(Ended { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() })
 }
 
-/// Not as root, to whom no file is unreadable and no folder read-only.
-fn command(folder: &Path, configuration: &str) -> Result<Command> {
+/// The program with a configuration and a state folder of its own. Not as root, to whom no file is unreadable and no folder
+/// read-only.
+pub fn command(folder: &Path, configuration: &str) -> Result<Command> {
     let state: PathBuf = folder.join("state");
     make(folder)?;
     make(&state)?;
@@ -175,5 +181,9 @@ fn command(folder: &Path, configuration: &str) -> Result<Command> {
     fs::write(&file, configuration).with_context(|| format!("write {}", file.display()))?;
     let mut command = install()?.as_server_account(&shared_program("pg-keeper-watcher")?);
     command.arg("-c").arg(file).env("STATE_DIRECTORY", &state).current_dir(folder);
+    // Whoever runs the tests may be a service himself.
+    for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"] {
+        command.env_remove(variable);
+    }
     Ok(command)
 }

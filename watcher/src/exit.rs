@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use watcher_core::choose::Choice;
+use watcher_core::status::Severity;
 
 use crate::state::LockHeld;
 
@@ -13,6 +14,8 @@ pub(crate) enum Exit {
     Done,
     /// Failed; the file is as it was.
     Failed,
+    /// The command line is wrong.
+    Usage,
     /// `diff` could not compare.
     Trouble,
     /// No active node.
@@ -25,6 +28,8 @@ pub(crate) enum Exit {
     Locked,
     /// The configuration is refused.
     Config,
+    /// As a Nagios plugin.
+    Nagios(Severity),
 }
 
 impl Exit {
@@ -57,12 +62,16 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
-            Exit::Trouble => 2,
+            Exit::Usage | Exit::Trouble => 2,
             Exit::NoActiveNode => 3,
             Exit::TwoPrimaries => 4,
             Exit::RestartPending => 5,
             Exit::Locked => 75,
             Exit::Config => 78,
+            Exit::Nagios(Severity::Ok) => 0,
+            Exit::Nagios(Severity::Warning) => 1,
+            Exit::Nagios(Severity::Critical) => 2,
+            Exit::Nagios(Severity::Unknown) => 3,
         })
     }
 }

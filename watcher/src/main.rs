@@ -12,24 +12,31 @@ mod file;
 mod load;
 mod log;
 mod node;
+mod output;
 mod restart;
 mod state;
 mod target;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use watcher_core::config::Config;
+use watcher_core::status::Severity;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Check, Cli, Command};
 use crate::exit::Exit;
 
 /// How long threads that hang in the resolver or the file system are waited for at the end.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    log::start();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error).into(),
+    };
+    let log = log::start();
     let exit = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(run(cli));
@@ -41,27 +48,55 @@ fn main() -> ExitCode {
             Exit::Failed
         }
     };
+    log.finish();
     exit.into()
 }
 
+/// A command line that is wrong, or asks for help.
+fn refuse(error: &clap::Error) -> Exit {
+    // Nobody is left to be told if even this cannot be printed.
+    let _ = error.print();
+    if !error.use_stderr() {
+        Exit::Done
+    } else if std::env::args_os().any(|argument| argument == "--nagios") {
+        // A plugin's exit code 2 would say that the service is down.
+        Exit::Nagios(Severity::Unknown)
+    } else {
+        Exit::Usage
+    }
+}
+
 async fn run(cli: Cli) -> Exit {
-    let config = match load::config(&cli.config) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            return Exit::Config;
-        }
-    };
+    let file = &cli.config;
     let outcome = match cli.command {
-        Command::Run => command::run(config, &cli.config).await,
-        Command::Once { no_restart } => command::once(config, !no_restart).await,
-        Command::Check => command::check(config).await,
-        Command::Status => command::status(config).await,
-        Command::Diff => Ok(command::diff(config).await),
+        Command::Run => with_config(file, |config| command::run(config, file)).await,
+        Command::Once { no_restart } => with_config(file, |config| command::once(config, !no_restart)).await,
+        Command::Check(Check { systemd_dropin: None }) => with_config(file, command::check).await,
+        Command::Check(Check { systemd_dropin: Some(unit) }) => {
+            with_config(file, |config| async move { command::dropin(&config, file, unit) }).await
+        }
+        Command::Status(options) if options.nagios => command::nagios(file, options.without_daemon).await,
+        Command::Status(options) => with_config(file, |config| command::status(config, options.json)).await,
+        Command::Diff => with_config(file, |config| async move { Ok(command::diff(config).await) }).await,
+        Command::Completions { shell } => command::completions(shell),
+        Command::Man => command::man(),
     };
     outcome.unwrap_or_else(|error| {
         let exit = exit::of_error(&error);
         tracing::error!("{error:#}");
         exit
     })
+}
+
+async fn with_config<Fut: Future<Output = anyhow::Result<Exit>>>(
+    file: &Path,
+    command: impl FnOnce(Config) -> Fut,
+) -> anyhow::Result<Exit> {
+    match load::config(file) {
+        Ok(config) => command(config).await,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Ok(Exit::Config)
+        }
+    }
 }

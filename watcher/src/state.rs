@@ -102,7 +102,7 @@ impl Store {
             .write(true)
             .open(&path)
             .with_context(|| format!("{}: cannot open the lock; {help}", path.display()))?;
-        let lock = match lock.try_lock() {
+        let lock = match try_lock(&lock) {
             Ok(()) => Some(lock),
             Err(TryLockError::WouldBlock) if may_be_guest => None,
             Err(TryLockError::WouldBlock) => return Err(LockHeld(path).into()),
@@ -154,6 +154,24 @@ impl Store {
     }
 }
 
+/// Who only looks whether the lock is held, holds it for an instant.
+fn try_lock(lock: &File) -> Result<(), TryLockError> {
+    let end = Instant::now() + Duration::from_millis(50);
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            done => return done,
+        }
+    }
+}
+
+/// True if another process holds the lock, as a daemon does all the time.
+pub(crate) fn is_locked() -> bool {
+    // Shared, so that two who look do not see each other.
+    let looked = File::open(folder().join("lock")).map(|lock| lock.try_lock_shared());
+    matches!(looked, Ok(Err(TryLockError::WouldBlock)))
+}
+
 /// The same in every version of the program, since two may run side by side.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
@@ -178,7 +196,8 @@ pub(crate) fn peek() -> anyhow::Result<Memory> {
     read(&folder())
 }
 
-fn folder() -> PathBuf {
+/// The state folder.
+pub(crate) fn folder() -> PathBuf {
     // systemd names several folders with a colon between them; the first is ours.
     std::env::var("STATE_DIRECTORY")
         .ok()

@@ -5,6 +5,8 @@
 //! - [`choose`]: which of the two nodes is active;
 //! - [`pace`]: when a node is asked again;
 //! - [`yaml`]: the edit of an application's YAML file, text to text;
+//! - [`status`]: what people and monitoring are told;
+//! - [`dropin`]: what systemd's units need;
 //! - [`plan`]: which restart is due, and when it is tried again;
 //! - [`memory`]: what must survive a crash of the watcher.
 #![forbid(unsafe_code)]
@@ -12,9 +14,11 @@
 pub mod choose;
 pub mod config;
 pub mod conninfo;
+pub mod dropin;
 pub mod memory;
 pub mod pace;
 pub mod passfile;
 pub mod plan;
+pub mod status;
 pub mod units;
 pub mod yaml;

@@ -6,6 +6,7 @@ use watcher_core::config::{Config, NodeConfig, Target};
 use super::{ask_both, observations};
 use crate::exit::Exit;
 use crate::file::Original;
+use crate::output::print;
 use crate::state;
 
 /// Prints old and new lines of each file that is not up to date.
@@ -42,17 +43,20 @@ fn print_changes(target: &Target, node: &NodeConfig) -> anyhow::Result<bool> {
     if edited.replaced.is_empty() {
         return Ok(true);
     }
-    println!("--- {}\n+++ {} ({} active)", original.path().display(), original.path().display(), node.name);
+    let path = original.path().display();
+    let mut text = format!("--- {path}\n+++ {path} ({} active)\n", node.name);
     if old.len() == new.len() {
         for (at, (old, new)) in old.iter().zip(&new).enumerate().filter(|(_, (old, new))| old != new) {
-            println!("@@ -{line} +{line} @@\n-{old}\n+{new}", line = at + 1);
+            text += &format!("@@ -{line} +{line} @@\n-{old}\n+{new}\n", line = at + 1);
         }
     } else {
         let head = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
         let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(old, new)| old == new).count();
-        println!("@@ -{},{} +{},{} @@", head + 1, old.len() - tail - head, head + 1, new.len() - tail - head);
-        old[head..old.len() - tail].iter().for_each(|line| println!("-{line}"));
-        new[head..new.len() - tail].iter().for_each(|line| println!("+{line}"));
+        let (old, new) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
+        text += &format!("@@ -{line},{} +{line},{} @@\n", old.len(), new.len(), line = head + 1);
+        old.iter().for_each(|line| text += &format!("-{line}\n"));
+        new.iter().for_each(|line| text += &format!("+{line}\n"));
     }
+    print(&text)?;
     Ok(false)
 }

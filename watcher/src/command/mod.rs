@@ -2,15 +2,19 @@
 
 mod check;
 mod diff;
+mod dropin;
+mod manual;
 mod once;
 mod run;
 mod status;
 
 pub(crate) use check::check;
 pub(crate) use diff::diff;
+pub(crate) use dropin::dropin;
+pub(crate) use manual::{completions, man};
 pub(crate) use once::once;
 pub(crate) use run::run;
-pub(crate) use status::status;
+pub(crate) use status::{nagios, status};
 
 use watcher_core::choose::Observation;
 use watcher_core::config::Config;

@@ -1,0 +1,48 @@
+//! `check --systemd-dropin`: what systemd's units need.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::unistd::{Uid, User};
+use watcher_core::config::Config;
+use watcher_core::dropin::{OWN_UNIT, Watcher, for_application, for_watcher};
+
+use crate::exit::Exit;
+use crate::output::print;
+use crate::state;
+use crate::target::key;
+
+/// Prints the drop-in for a unit, or for the watcher's own.
+pub(crate) fn dropin(config: &Config, file: &Path, unit: Option<String>) -> anyhow::Result<Exit> {
+    let unit = unit.map(|unit| if unit.contains('.') { unit } else { unit + ".service" });
+    let text = match unit.filter(|unit| unit != OWN_UNIT) {
+        None => for_watcher(&folders(config), &config.targets),
+        Some(unit) => {
+            let program = std::env::current_exe().context("cannot find out where this program is")?;
+            let state = std::path::absolute(state::folder())?;
+            let (config_file, user) = (std::path::absolute(file)?, owner(&state)?);
+            let watcher = Watcher { program: &program, config: &config_file, state: &state, user: user.as_deref() };
+            for_application(&unit, &watcher, &config.targets)
+        }
+    };
+    print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Where the files really are: what is renamed into place is renamed there.
+fn folders(config: &Config) -> BTreeSet<PathBuf> {
+    config.targets.iter().filter_map(|target| key(&target.file).parent().map(Path::to_path_buf)).collect()
+}
+
+/// Who else than root works with the state folder, if it is there.
+fn owner(folder: &Path) -> anyhow::Result<Option<String>> {
+    let Ok(metadata) = std::fs::metadata(folder) else { return Ok(None) };
+    let uid = Uid::from_raw(metadata.uid());
+    if uid.is_root() {
+        return Ok(None);
+    }
+    let user = User::from_uid(uid).with_context(|| format!("{}: cannot look up its owner", folder.display()))?;
+    Ok(Some(user.map_or_else(|| uid.to_string(), |user| user.name)))
+}
