@@ -1,12 +1,14 @@
 //! The watcher as something that is run: by systemd, by cron, under monitoring, in a pipe.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use keeper_tests::folder::{self, ClusterFolder};
@@ -152,10 +154,13 @@ fn systemd_is_told_what_it_does() -> Result<()> {
     let site = Nobody::new("notify")?;
     let manager = Manager::listen(&site.host.folder)?;
     let mut command = site.host.command()?;
-    command.env("NOTIFY_SOCKET", &manager.path).stderr(Stdio::null());
+    command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000").stderr(Stdio::null());
     let mut daemon = Daemon::start(&mut command)?;
     manager.hear("READY=1")?;
     manager.hear("STATUS=no active node: neither db01 nor db02 answers")?;
+    for _ in 0..3 {
+        manager.hear("WATCHDOG=1")?;
+    }
 
     daemon.signal(Signal::SIGHUP)?;
     let reloading = manager.hear("RELOADING=1")?;
@@ -166,6 +171,7 @@ fn systemd_is_told_what_it_does() -> Result<()> {
     daemon.signal(Signal::SIGHUP)?;
     manager.hear("RELOADING=1")?;
     manager.hear("READY=1")?;
+    manager.hear("WATCHDOG=1")?;
 
     daemon.signal(Signal::SIGTERM)?;
     manager.hear("STOPPING=1")?;
@@ -327,6 +333,85 @@ fn status_tells_people_programs_and_nagios() -> Result<()> {
     Ok(())
 }
 
+/// The status line and the body of a page.
+fn get(port: u16, path: &str) -> Result<(String, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no HTTP: {text:?}"))?;
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
+
+#[test]
+fn metrics_and_health_follow_a_failover() -> Result<()> {
+    let (pair, mut host) = plain_pair("http", &by_true())?;
+    let port = Port::reserve()?;
+    host.configuration += &format!("http: {{listen: \"127.0.0.1:{}\"}}\n", port.number());
+    let port = port.number();
+    let daemon = Watcher::start(&host.folder, &host.configuration)?;
+    daemon.wait_said("restart finished", 0)?;
+    let (status, body) = get(port, "/healthz")?;
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "active node is db01 (timeline 1)\n"));
+    assert_eq!(get(port, "/")?.0, "HTTP/1.1 404 Not Found");
+    let shows = |lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(|line| format!("pg_keeper_watcher_{line}")).collect();
+        wait::until(
+            &format!("the metrics {lines:?}"),
+            PATIENCE,
+            || get(port, "/metrics").map(|(_, body)| body).unwrap_or_default(),
+            || {
+                let (_, body) = get(port, "/metrics")?;
+                Ok(lines.iter().all(|line| body.lines().any(|there| there == line)) && body.ends_with("# EOF\n"))
+            },
+        )
+    };
+    shows(&[
+        "build_info{version=\"0.1.0\"} 1",
+        "node_active{node=\"db01\"} 1",
+        "node_active{node=\"db02\"} 0",
+        "node_state{node=\"db02\",state=\"standby\"} 1",
+        "node_timeline{node=\"db01\"} 1",
+        "active_node_changes_total 0",
+        "target_up_to_date{target=\"shop\"} 1",
+        "target_rewrites_total{target=\"shop\"} 1",
+        "target_restarts_total{target=\"shop\",result=\"done\"} 1",
+        "target_restarts_total{target=\"shop\",result=\"failed\"} 0",
+        "target_restart_duration_seconds_count{target=\"shop\"} 1",
+        "target_restart_pending{target=\"shop\"} 0",
+        "log_lines_lost_total 0",
+    ])?;
+
+    pair.primary.kill_all()?;
+    wait::until("an unhealthy answer", PATIENCE, String::new, || {
+        Ok(get(port, "/healthz")?.0 == "HTTP/1.1 503 Service Unavailable")
+    })?;
+    assert!(get(port, "/healthz")?.1.starts_with("no active node: "));
+    pair.standby.promote()?;
+    shows(&[
+        "node_active{node=\"db02\"} 1",
+        "node_up{node=\"db01\"} 0",
+        "node_timeline{node=\"db02\"} 2",
+        "active_node_changes_total 1",
+        "target_rewrites_total{target=\"shop\"} 2",
+        "target_restarts_total{target=\"shop\",result=\"done\"} 2",
+    ])?;
+
+    // A reload keeps what was counted, and an address that is taken stops nothing.
+    let taken = Port::reserve()?;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", taken.number()))?;
+    let moved = host.configuration.replace(&format!(":{port}\""), &format!(":{}\"", taken.number()));
+    fs::write(host.folder.join("watcher.yaml"), moved)?;
+    daemon.signal(Signal::SIGHUP)?;
+    daemon.wait_said("cannot listen on", 0)?;
+    drop(listener);
+    daemon.wait_said(&format!("http://127.0.0.1:{}/metrics", taken.number()), 0)?;
+    let (_, body) = get(taken.number(), "/metrics")?;
+    assert!(body.contains("pg_keeper_watcher_target_rewrites_total{target=\"shop\"} 2\n"), "{body}");
+    Ok(())
+}
+
 #[test]
 fn sigterm_finishes_the_write_and_leaves_the_restart_pending() -> Result<()> {
     let slow = "{command: [/bin/sh, -c, \"sleep 600\"], timeout: 600s}";
@@ -359,6 +444,19 @@ fn the_dropins_name_folder_program_and_state() -> Result<()> {
         last.starts_with("ExecStartPre=-+") && last.contains(&state) && last.ends_with(" once --no-restart"),
         "{text}"
     );
+    Ok(())
+}
+
+/// The daemon says at its start what would fail in a failover.
+#[test]
+fn a_folder_that_cannot_be_written_is_told_of_at_the_start() -> Result<()> {
+    let site = Nobody::new("rostart")?;
+    let folder = site.host.file.parent().context("a folder")?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o555))?;
+    let daemon = Watcher::start(&site.host.folder, &site.host.configuration)?;
+    let said = daemon.wait_said("application: the folder is not writable", 0);
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    said?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use self::queue::Queue;
 
-pub(crate) use self::queue::Log;
+pub(crate) use self::queue::{Log, lines_lost};
 
 /// Starts logging.
 pub(crate) fn start() -> Log {

@@ -1,7 +1,8 @@
 //! `pg-keeper-watcher`: keeps an application's YAML configuration at the active PostgreSQL node and restarts the
 //! application when that changes.
 //!
-//! Nodes are asked by [`node`], [`watcher_core`] decides, [`target`] acts on files and applications.
+//! Nodes are asked by [`node`], [`watcher_core`] decides, [`target`] acts on files and applications, [`monitor`] tells
+//! others how the daemon is.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -11,6 +12,7 @@ mod exit;
 mod file;
 mod load;
 mod log;
+mod monitor;
 mod node;
 mod output;
 mod restart;

@@ -9,6 +9,7 @@ use watcher_core::plan::{Debt, Due, Wanted};
 
 use crate::clock;
 use crate::file::{Fingerprint, Original, Placed};
+use crate::monitor::metrics;
 use crate::restart::{self, CarriedOut};
 use crate::state::Store;
 
@@ -108,6 +109,7 @@ impl Keeper {
                     .iter()
                     .map(|replaced| format!("{} {} -> {}", replaced.path, replaced.from, replaced.to))
                     .collect();
+                metrics::rewrote(&target.name);
                 tracing::info!("{}: rewrote {}: {}", target.name, target.file.display(), changes.join(", "));
                 return Ok(seen);
             }
@@ -157,6 +159,7 @@ impl Keeper {
         // On disk while the application restarts, so that the limit holds for a watcher that is killed again and again.
         let noting = self.note(move |debt, target| debt.restart_begins(begun, target.restart.limit));
         let (outcome, ()) = tokio::join!(restart::carry_out(target, || self.debt().rewrites > issued), noting);
+        metrics::restarted(name, metrics::Outcome::of(&outcome), clock::now().since(begun));
         match outcome {
             Ok(CarriedOut::Restarted) if target.verify.is_some() => {
                 self.note(move |debt, _| debt.restart_carried_out(issued, true)).await;

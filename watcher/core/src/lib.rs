@@ -5,6 +5,7 @@
 //! - [`choose`]: which of the two nodes is active;
 //! - [`pace`]: when a node is asked again;
 //! - [`yaml`]: the edit of an application's YAML file, text to text;
+//! - [`health`]: whether the daemon does what it is there for;
 //! - [`status`]: what people and monitoring are told;
 //! - [`dropin`]: what systemd's units need;
 //! - [`plan`]: which restart is due, and when it is tried again;
@@ -15,6 +16,7 @@ pub mod choose;
 pub mod config;
 pub mod conninfo;
 pub mod dropin;
+pub mod health;
 pub mod memory;
 pub mod pace;
 pub mod passfile;

@@ -1,5 +1,7 @@
 //! `check`: what would go wrong, before it does, and what cannot be told without doing it.
 
+use std::net::{SocketAddr, TcpListener};
+
 use nix::unistd::{AccessFlags, access};
 use watcher_core::choose::{Choice, NodeId, choose};
 use watcher_core::config::{Config, NodeConfig, RestartHow, Target};
@@ -54,11 +56,18 @@ pub(crate) async fn check(config: Config) -> anyhow::Result<Exit> {
             findings.unknown(&target.name, &unknown)?;
         }
     }
+    if let Some(listen) = config.http {
+        match can_listen(listen) {
+            Some(finding) => findings.tell("http", finding)?,
+            None => findings
+                .unknown("http", &format!("whether {listen} is free, as a watcher is running that may use it"))?,
+        }
+    }
     findings.unknown(
         "sandbox",
         &format!(
             "whether the daemon may write there: all this was tried as {}; {OWN_UNIT} may be another user and may write \
-             only where ReadWritePaths= lets it, see check --systemd-dropin",
+             only where ReadWritePaths= lets it, see check --systemd-dropin. The daemon says at its start where it may not",
             user()
         ),
     )?;
@@ -82,6 +91,18 @@ impl Findings {
 
     fn unknown(&self, subject: &str, what: &str) -> anyhow::Result<()> {
         print(&format!("unknown  {subject}: {what}\n"))
+    }
+}
+
+/// Says in the log which files this process could not replace: it would show at the worst moment otherwise.
+pub(crate) fn tell_of_read_only_folders(config: &Config) {
+    for target in &config.targets {
+        // A file that cannot be read is told of when it is followed.
+        if let Ok(original) = Original::read(&target.file)
+            && let Err(problem) = writable(&original)
+        {
+            tracing::error!("{}: {problem}", target.name);
+        }
     }
 }
 
@@ -115,6 +136,17 @@ fn not_tried(target: &Target) -> String {
     };
     let verify = if target.verify.is_some() { ", and whether verify sees it" } else { "" };
     format!("{restart}{verify}; check restarts nothing")
+}
+
+/// Nothing if that cannot be told.
+fn can_listen(listen: SocketAddr) -> Option<Result<String, String>> {
+    if state::is_locked() {
+        return None;
+    }
+    Some(match TcpListener::bind(listen) {
+        Ok(_) => Ok(format!("{listen} is free")),
+        Err(error) => Err(format!("cannot listen on {listen}: {error}; correct http.listen, or stop who has it")),
+    })
 }
 
 fn user() -> String {

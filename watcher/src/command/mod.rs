@@ -16,6 +16,7 @@ pub(crate) use once::once;
 pub(crate) use run::run;
 pub(crate) use status::{nagios, status};
 
+use sd_notify::NotifyState;
 use watcher_core::choose::Observation;
 use watcher_core::config::Config;
 
@@ -32,6 +33,15 @@ async fn ask_both(config: &Config) -> [Result<Observation, Failure>; 2] {
 /// What answers and failures are to the decision.
 fn observations(answers: &[Result<Observation, Failure>; 2]) -> [Observation; 2] {
     answers.each_ref().map(|answer| answer.as_ref().copied().unwrap_or(Observation::Unreachable))
+}
+
+/// Tells systemd, if it started us.
+pub(crate) fn notify(state: &[NotifyState<'_>]) {
+    if std::env::var_os("NOTIFY_SOCKET").is_some()
+        && let Err(error) = sd_notify::notify(state)
+    {
+        tracing::warn!("cannot tell systemd: {error}");
+    }
 }
 
 /// An answer for people.

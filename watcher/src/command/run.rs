@@ -21,8 +21,10 @@ use watcher_core::pace::Pace;
 use self::keep::{Ending, Troubles};
 use self::signals::{Signals, Told};
 use self::watch::Watch;
+use super::notify;
 use crate::exit::Exit;
 use crate::load;
+use crate::monitor::{Monitor, metrics};
 use crate::node::{Question, keep_asking};
 use crate::state::Store;
 use crate::target::{Keeper, tell_of_orphans};
@@ -82,6 +84,11 @@ async fn serve(
         keepers.spawn(keep::up_to_date(keeper, followed, ending, calm, troubles.clone()));
     }
     let mut watch = Watch::new(config, past.clone(), question, active);
+    let mut monitor = Monitor::start(config, store);
+    tokio::task::spawn_blocking({
+        let config = Arc::clone(config);
+        move || super::check::tell_of_read_only_folders(&config)
+    });
 
     let [first, second] = config.node_names();
     tracing::info!("watching {first} and {second} for {} targets", config.targets.len());
@@ -91,7 +98,12 @@ async fn serve(
     // The old configuration serves until no restart is under way: it would be forgotten and done again.
     loop {
         tokio::select! {
-            Some((node, report)) = reports.recv() => watch.take(node, report),
+            Some((node, report)) = reports.recv() => {
+                monitor.saw(node, &report);
+                watch.take(node, report);
+                monitor.chose(watch.choice());
+            }
+            () = monitor.feed_watchdog() => {}
             _ = summary.tick() => watch.summarize(&troubles.all()),
             told = signals.next() => match told {
                 Told::End => break,
@@ -141,10 +153,12 @@ fn reload(file: &Path) -> Option<Config> {
     match load::config(file) {
         Ok(new) => {
             tracing::info!("{}: configuration read again", file.display());
+            metrics::reloaded(true);
             Some(new)
         }
         Err(error) => {
             tracing::error!("{error:#}; the old configuration stays");
+            metrics::reloaded(false);
             None
         }
     }
@@ -154,13 +168,4 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     interval
-}
-
-/// Tells systemd, if it started us.
-fn notify(state: &[NotifyState<'_>]) {
-    if std::env::var_os("NOTIFY_SOCKET").is_some()
-        && let Err(error) = sd_notify::notify(state)
-    {
-        tracing::warn!("cannot tell systemd: {error}");
-    }
 }

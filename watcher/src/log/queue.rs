@@ -18,7 +18,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(1);
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// How many lines were dropped so far because nobody read.
-fn lines_lost() -> u64 {
+pub(crate) fn lines_lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 

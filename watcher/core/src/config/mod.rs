@@ -4,6 +4,7 @@ mod parse;
 mod reader;
 mod template;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub polling: Intervals,
     /// The files that are kept right.
     pub targets: Vec<Target>,
+    /// Where metrics and health are told over HTTP, if anywhere.
+    pub http: Option<SocketAddr>,
 }
 
 /// One node.

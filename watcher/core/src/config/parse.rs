@@ -1,5 +1,6 @@
 //! From the text of a configuration file to [`Config`].
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
@@ -26,8 +27,9 @@ pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
     };
     let nodes = nodes(&top.require("nodes", "two nodes, each with conninfo")?, &defaults)?;
     let targets = targets(&top.require("targets", "a list with file, set and restart")?)?;
-    top.finish(&["nodes", "connection", "polling", "targets"])?;
-    Ok(Config { nodes, connection, polling, targets })
+    let http = top.take("http").map(|field| http(field.section()?)).transpose()?;
+    top.finish(&["nodes", "connection", "polling", "targets", "http"])?;
+    Ok(Config { nodes, connection, polling, targets, http })
 }
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -266,6 +268,18 @@ fn verify(mut section: Section<'_>) -> Result<Verify, ConfigError> {
     let timeout = section.positive_duration("timeout", Duration::from_secs(20))?;
     section.finish(&["tcp", "timeout"])?;
     Ok(Verify { tcp, timeout })
+}
+
+fn http(mut section: Section<'_>) -> Result<SocketAddr, ConfigError> {
+    let listen = section.require("listen", "listen: \"127.0.0.1:9188\"")?.read(|text| {
+        text.parse().ok().filter(|address: &SocketAddr| address.port() > 0).ok_or_else(|| {
+            format!(
+                "{text:?} is not an IP address with a port; write it like 127.0.0.1:9188, [::1]:9188 or 0.0.0.0:9188"
+            )
+        })
+    })?;
+    section.finish(&["listen"])?;
+    Ok(listen)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ targets:
   - file: /etc/x.yml
     set: {a: "{host}"}
     restart: {signal: {pid_file: /run/x.pid, signal: SIGHUP}}
+http: {listen: "127.0.0.1:9188"}
 "#;
 
 #[test]
@@ -34,6 +35,8 @@ fn every_key_is_understood() {
     assert_eq!(second.conninfo.passfile.as_deref(), Some("/own"));
     assert_eq!(config.connection.timeout, Duration::from_secs(3));
     assert_eq!(config.polling, Intervals { calm: Duration::from_secs(2), outage: Duration::from_millis(100) });
+
+    assert_eq!(config.http, Some("127.0.0.1:9188".parse().unwrap()));
 
     let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
     assert_eq!(names, ["shop", "/etc/batch/database.yml", "/etc/x.yml"]);
@@ -70,7 +73,7 @@ fn every_key_is_understood() {
 fn what_is_wrong_is_named_with_key_and_line() {
     let second = r#"  db02: {conninfo: "host=10.0.0.11 port=5433 user=keeper_watch passfile=/own"}"#;
     for (from, to, message) in [
-        ("polling:", "poling:", "line 6: poling is unknown; known here: nodes, connection, polling, targets"),
+        ("polling:", "poling:", "line 6: poling is unknown; known here: nodes, connection, polling, targets, http"),
         (
             "interval: 2s",
             "intervall: 2s",
@@ -187,6 +190,13 @@ fn what_is_wrong_is_named_with_key_and_line() {
             "{settle: 1s, signal: {pid",
             "line 20: targets[2].restart.settle is unknown; known here: signal, splay, limit",
         ),
+        (
+            "\"127.0.0.1:9188\"",
+            "9188",
+            "line 21: http.listen: \"9188\" is not an IP address with a port; write it like 127.0.0.1:9188, [::1]:9188 or 0.0.0.0:9188",
+        ),
+        ("{listen: \"127.0.0.1:9188\"}", "{}", "line 21: http.listen is missing; write listen: \"127.0.0.1:9188\""),
+        ("{listen:", "{port: 1, listen:", "line 21: http.port is unknown; known here: listen"),
     ] {
         let text = WHOLE.replacen(from, to, 1);
         assert_ne!(text, WHOLE, "{from}");

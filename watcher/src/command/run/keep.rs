@@ -14,6 +14,7 @@ use watcher_core::plan::{Due, Repairs};
 
 use crate::clock;
 use crate::file::Fingerprint;
+use crate::monitor::metrics;
 use crate::target::{Active, Keeper};
 
 /// Whether the task is to end.
@@ -129,6 +130,7 @@ impl Minder {
             Some((_, seen)) => self.see(active, seen).await,
             None => self.keeper.rewrite(active, true).await.map(Some),
         };
+        metrics::tried_file(&self.keeper.target().name, &done);
         let pause = match done {
             Ok(seen) => {
                 self.settled = Some((active, seen));

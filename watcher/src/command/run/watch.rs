@@ -8,8 +8,8 @@ use watcher_core::choose::{Choice, NodeId, Observation, Past, choose};
 use watcher_core::config::Config;
 use watcher_core::pace::Pace;
 
-use super::notify;
-use crate::command::describe;
+use crate::command::{describe, notify};
+use crate::monitor::metrics;
 use crate::node::{Failure, Question, Report};
 use crate::state::Store;
 use crate::target::Active;
@@ -57,6 +57,11 @@ impl<'a> Watch<'a> {
         let remembered = past;
         let past = remembered.borrow().clone();
         Self { config, past, remembered, seen: Default::default(), choice: None, question, active }
+    }
+
+    /// What was decided last.
+    pub(super) fn choice(&self) -> Option<&Choice> {
+        self.choice.as_ref()
     }
 
     /// Takes in news of a node and decides anew.
@@ -111,9 +116,12 @@ impl<'a> Watch<'a> {
         match choice {
             Choice::Active(node, position) => {
                 let active = Active { node, position };
-                let is_new = *self.active.borrow() != Some(active);
+                let before = *self.active.borrow();
                 tracing::info!("{sentence}");
-                if is_new {
+                if before.is_some_and(|before| before.node != node) {
+                    metrics::active_node_changed();
+                }
+                if before != Some(active) {
                     self.active.send_replace(Some(active));
                     self.question.send_modify(|question| question.log_wanted = (question.log_wanted.0 + 1, node));
                 }
