@@ -20,7 +20,8 @@ pub(crate) fn dropin(config: &Config, file: &Path, unit: Option<String>) -> anyh
     let text = match unit.filter(|unit| unit != OWN_UNIT) {
         None => for_watcher(&folders(config), &config.targets),
         Some(unit) => {
-            let program = std::env::current_exe().context("cannot find out where this program is")?;
+            // Where an image is being built there may be no /proc to ask; the package puts it there.
+            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/pg-keeper-watcher"));
             let state = std::path::absolute(state::folder())?;
             let (config_file, user) = (std::path::absolute(file)?, owner(&state)?);
             let watcher = Watcher { program: &program, config: &config_file, state: &state, user: user.as_deref() };
