@@ -10,11 +10,14 @@ PG_CONFIG ?= /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_config
 PGRX := $(shell sed -n 's/^pgrx = "=\(.*\)"/\1/p' Cargo.toml)
 FEATURES := --no-default-features --features pg_keeper/pg$(PG_MAJOR)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Built by cargo-deb of this version; `make deb` installs it where it is missing.
+CARGO_DEB := 3.6.2
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clang libclang-dev pkg-config iproute2 nftables
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build install test demo bench cycles model clean
+.PHONY: help deps verify fix build deb install test demo bench cycles model clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +50,19 @@ fix: deps ## format, and what the lints can mend by themselves
 
 build: deps ## the extension and the watcher, for production
 	cargo build --release --workspace $(FEATURES)
+
+deb: ## the watcher as a Debian package, into target/debian
+	@if [ "$$(cargo deb --version 2>/dev/null)" != "cargo-deb $(CARGO_DEB)" ]; then \
+	  echo "installing cargo-deb $(CARGO_DEB), which takes some minutes"; \
+	  cargo install --quiet --locked cargo-deb --version $(CARGO_DEB); \
+	fi
+	cargo build --quiet --release -p pg-keeper-watcher
+	@mkdir -p $(TARGET)/release/package
+	@cd $(TARGET)/release && ./pg-keeper-watcher man | gzip -9n > package/pg-keeper-watcher.8.gz
+	@cd $(TARGET)/release && for part in bash:pg-keeper-watcher.bash zsh:_pg-keeper-watcher fish:pg-keeper-watcher.fish; do \
+	  ./pg-keeper-watcher completions $${part%%:*} > package/$${part#*:}; \
+	done
+	@cargo deb --quiet --no-build -p pg-keeper-watcher
 
 install: deps ## the extension into this machine's PostgreSQL
 	@echo "installing pg_keeper into PostgreSQL $(PG_MAJOR)"

@@ -214,3 +214,19 @@ fn what_is_wrong_is_named_with_key_and_line() {
         assert!(error.contains(part) || error.contains("nodes must be"), "{text:?}: {error}");
     }
 }
+
+/// The example that the package brings, as it is and with everything in it that is commented out.
+#[test]
+fn the_example_is_accepted() {
+    let example = include_str!("../../../packaging/examples/watcher.yaml");
+    let targets = Config::parse(example).unwrap().targets;
+    assert_eq!(targets[0].restart.how, RestartHow::SystemdUnit("shop.service".to_owned()));
+    let mut whole = example.to_owned();
+    for key in ["sslmode:", "sslrootcert:", "verify:", "http:"] {
+        let commented = format!("# {key}");
+        assert_eq!(whole.matches(&commented).count(), 1, "{key}");
+        whole = whole.replace(&commented, key);
+    }
+    let config = Config::parse(&whole).unwrap();
+    assert!(config.http.is_some() && config.targets[0].verify.is_some());
+}
