@@ -98,7 +98,7 @@ impl Original {
     }
 
     /// The text as it would be with the wanted values.
-    pub(crate) fn edit(&self, wanted: &[(yaml::Path, String)]) -> anyhow::Result<Edited> {
+    pub(crate) fn edit(&self, wanted: &yaml::Values) -> anyhow::Result<Edited> {
         let wrong = |error: yaml::EditError| load::at(&self.path, error.line, &error);
         yaml::edit(self.text()?, wanted).map_err(wrong)
     }

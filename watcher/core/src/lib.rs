@@ -9,6 +9,7 @@
 //! - [`status`]: what people and monitoring are told;
 //! - [`dropin`]: what systemd's units need;
 //! - [`plan`]: which restart is due, and when it is tried again;
+//! - [`journal`]: what must be known of a file that is being written to in place;
 //! - [`memory`]: what must survive a crash of the watcher.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod config;
 pub mod conninfo;
 pub mod dropin;
 pub mod health;
+pub mod journal;
 pub mod memory;
 pub mod pace;
 pub mod passfile;

@@ -64,6 +64,16 @@ impl Memory {
         }
     }
 
+    /// Finds targets under their files' real paths again: a file that was not there yet may have become a link.
+    pub fn rename_targets(&mut self, real_path: impl Fn(&Path) -> PathBuf) {
+        for (file, debt) in std::mem::take(&mut self.targets) {
+            let known = self.targets.entry(real_path(&file)).or_default();
+            if !known.restart_pending() {
+                *known = debt;
+            }
+        }
+    }
+
     /// What is owed to a target.
     pub fn debt(&self, file: &Path) -> Debt {
         self.targets.get(file).cloned().unwrap_or_default()
@@ -104,6 +114,17 @@ mod tests {
         assert_eq!(memory.debt(Path::new("/shop: 店")).not_before, None);
         assert!(memory.debt(Path::new("/shop: 店")).restart_pending());
         assert_eq!(memory.debt(Path::new("/other")), Debt::default());
+    }
+
+    #[test]
+    fn a_debt_follows_its_file_to_its_real_path() {
+        let mut memory = Memory::default();
+        let wanted = Wanted { node: "db02".to_owned(), position: WantedPosition { system_identifier: 7, timeline: 2 } };
+        memory.targets.entry("/link/env.yaml".into()).or_default().rewrite_begins(wanted);
+        memory.targets.entry("/real/env.yaml".into()).or_default();
+        memory.rename_targets(|file| Path::new("/real").join(file.file_name().unwrap()));
+        assert_eq!(memory.targets.keys().collect::<Vec<_>>(), [Path::new("/real/env.yaml")]);
+        assert!(memory.debt(Path::new("/real/env.yaml")).restart_pending());
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Generated documents: whatever stands around a scalar, the edit changes that scalar and not one byte else.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use watcher_core::yaml::{Path, edit};
+use std::num::NonZeroUsize;
+
+use watcher_core::yaml::{Values, edit};
+
+#[path = "common/oracle.rs"]
+mod oracle;
 
 /// Small random numbers, the same in every run.
 struct Dice(u64);
@@ -135,34 +140,58 @@ impl Draft {
     }
 }
 
+/// A file: one to three documents, and the number of the one that is edited.
+fn file(dice: &mut Dice) -> (Draft, usize, usize) {
+    let end = dice.pick(&["\n", "\n", "\r\n"]);
+    let count = if dice.roll(4) == 0 { 2 + dice.roll(2) } else { 1 };
+    let chosen = 1 + dice.roll(count);
+    let mut file = Draft::default();
+    file.text.push_str(dice.pick(&["", "", "\u{feff}", "# 先頭\n"]));
+    for number in 1..=count {
+        if number > 1 || dice.roll(4) == 0 {
+            file.text.push_str(&format!("---{end}"));
+        }
+        if dice.roll(3) == 0 {
+            // What is repeated elsewhere is no obstacle to an edit of something else.
+            file.text.push_str(&format!("base: &base{end}  x: 1{end}use: {{<<: *base, y: *base}}{end}"));
+        }
+        let mut draft = Draft { text: std::mem::take(&mut file.text), keys: file.keys, scalars: Vec::new() };
+        draft.mapping(dice, "", 0, 0, end);
+        (file.text, file.keys) = (draft.text, draft.keys);
+        if number == chosen {
+            file.scalars = draft.scalars;
+        }
+    }
+    let last = file.scalars.iter().map(|(_, place)| place.end).max().unwrap_or(0);
+    if dice.roll(4) == 0 && file.text.trim_end().len() >= last {
+        file.text.truncate(file.text.trim_end().len());
+    }
+    (file, count, chosen)
+}
+
 #[test]
 fn nothing_but_the_scalar_changes() {
     let mut dice = Dice(0x2545_F491_4F6C_DD1D);
     let mut edits = 0;
     for number in 0..2_000 {
-        let mut draft = Draft::default();
-        let end = dice.pick(&["\n", "\n", "\r\n"]);
-        draft.text.push_str(dice.pick(&["", "", "\u{feff}", "---\n", "# 先頭\n"]));
-        draft.mapping(&mut dice, "", 0, 0, end);
-        if dice.roll(4) == 0 {
-            draft.text.truncate(draft.text.trim_end().len());
-        }
+        let (draft, count, chosen) = file(&mut dice);
         if draft.scalars.is_empty() {
             continue;
         }
         let (path, place) = draft.scalars[dice.roll(draft.scalars.len())].clone();
         let value = dice.pick(&NEW_VALUES);
-        let wanted: Vec<(Path, String)> = vec![(path.parse().unwrap(), value.to_owned())];
+        let document = NonZeroUsize::new(chosen).filter(|_| count > 1);
+        let wanted = Values { document, set: vec![(path.parse().unwrap(), value.to_owned())] };
         let text = &draft.text;
         let edited = match edit(text, &wanted) {
             Ok(edited) => edited,
-            Err(error) => panic!("document {number}, {path} = {value:?}: {error}\n{text}"),
+            Err(error) => panic!("file {number}, {path} = {value:?}: {error}\n{text}"),
         };
         edits += edited.replaced.len();
         let (before, after) = (&text[..place.start], &text[place.end..]);
         assert!(
             edited.text.starts_with(before) && edited.text.ends_with(after),
-            "document {number}, {path} = {value:?}\n{text}\n=>\n{}",
+            "file {number}, {path} = {value:?}\n{text}\n=>\n{}",
             edited.text
         );
         let raw = &edited.text[before.len()..edited.text.len() - after.len()];
@@ -171,23 +200,45 @@ fn nothing_but_the_scalar_changes() {
             assert!(raw.starts_with(quote) && raw.ends_with(quote), "{old} => {raw}");
         }
         assert!(edit(&edited.text, &wanted).unwrap().replaced.is_empty());
+        oracle::edit_one(text, dice.roll(1_000), dice.roll(1_000));
     }
     assert!(edits > 1_000, "{edits}");
 }
 
 #[test]
-fn damaged_documents_are_refused_or_edited_and_never_a_crash() {
+fn all_values_change_at_once() {
+    let mut dice = Dice(0xD1B5_4A32_D192_ED03);
+    for number in 0..1_000 {
+        let (mut draft, count, chosen) = file(&mut dice);
+        draft.scalars.sort_by_key(|(_, place)| place.start);
+        let mut expected = String::new();
+        let mut done = 0;
+        for (_, place) in &draft.scalars {
+            let quote = draft.text[place.clone()].chars().next().filter(|c| matches!(c, '"' | '\''));
+            let quote = quote.map(String::from).unwrap_or_default();
+            expected.push_str(&draft.text[done..place.start]);
+            expected.push_str(&format!("{quote}db02.example.com{quote}"));
+            done = place.end;
+        }
+        expected.push_str(&draft.text[done..]);
+        let set = draft.scalars.iter().rev().map(|(path, _)| (path.parse().unwrap(), "db02.example.com".to_owned()));
+        let wanted = Values { document: NonZeroUsize::new(chosen).filter(|_| count > 1), set: set.collect() };
+        match edit(&draft.text, &wanted) {
+            Ok(edited) => assert_eq!(edited.text, expected, "file {number}"),
+            Err(error) => panic!("file {number}: {error}\n{}", draft.text),
+        }
+    }
+}
+
+#[test]
+fn damaged_documents_are_refused_or_edited_right() {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let marks = [
         ":", "-", "?", "{", "}", "[", "]", ",", "#", "&a", "*a", "!x", "|", ">", "'", "\"", "%", "@", "`", "\t", "\n",
-        " ", "\u{85}", "<<", "\\",
+        " ", "\u{85}", "<<", "\\", "---\n", "...\n", "\r", "\u{2028}", "\u{feff}",
     ];
     for _ in 0..4_000 {
-        let mut draft = Draft::default();
-        draft.mapping(&mut dice, "", 0, 0, "\n");
-        let Some((path, _)) = draft.scalars.first().cloned() else {
-            continue;
-        };
+        let (draft, ..) = file(&mut dice);
         let mut chars: Vec<String> = draft.text.chars().map(String::from).collect();
         for _ in 0..1 + dice.roll(4) {
             let at = dice.roll(chars.len());
@@ -197,8 +248,6 @@ fn damaged_documents_are_refused_or_edited_and_never_a_crash() {
                 _ => chars[at] = dice.pick(&marks).to_owned(),
             }
         }
-        let text = chars.concat();
-        // What is left as it was may be refused; what is edited has passed the second parser.
-        let _ = edit(&text, &[(path.parse().unwrap(), "db02".to_owned())]);
+        oracle::edit_one(&chars.concat(), dice.roll(1_000), dice.roll(1_000));
     }
 }

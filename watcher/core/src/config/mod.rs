@@ -5,6 +5,7 @@ mod reader;
 mod template;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use thiserror::Error;
 use crate::conninfo::Conninfo;
 use crate::pace::Intervals;
 use crate::units::{Address, Limit};
-use crate::yaml::Path;
+use crate::yaml::{Path, Values};
 
 pub use template::Template;
 
@@ -57,8 +58,12 @@ pub struct Target {
     pub name: String,
     /// The YAML file.
     pub file: PathBuf,
+    /// Which of its YAML documents, counted from 1, where it has several.
+    pub document: Option<NonZeroUsize>,
     /// What it is made to say.
     pub set: Vec<(Path, Template)>,
+    /// How it is written.
+    pub write: Write,
     /// How the application is made to read it.
     pub restart: Restart,
     /// How it is seen that the application is back.
@@ -67,9 +72,20 @@ pub struct Target {
 
 impl Target {
     /// The values that the file holds when a node is active.
-    pub fn wanted(&self, node: &NodeConfig) -> Vec<(Path, String)> {
-        self.set.iter().map(|(path, template)| (path.clone(), template.render(node))).collect()
+    pub fn wanted(&self, node: &NodeConfig) -> Values {
+        let set = self.set.iter().map(|(path, template)| (path.clone(), template.render(node))).collect();
+        Values { document: self.document, set }
     }
+}
+
+/// How a file gets its new version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Write {
+    /// A new file takes the old one's place: readers see one or the other, whatever happens.
+    #[default]
+    Rename,
+    /// The file itself is written to, for one that is a mount point of its own. A reader can see half of each.
+    InPlace,
 }
 
 /// How an application is restarted.

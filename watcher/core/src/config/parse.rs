@@ -1,10 +1,13 @@
 //! From the text of a configuration file to [`Config`].
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
-use super::{Config, ConfigError, Connection, NodeConfig, Restart, RestartHow, Signal, Target, Template, Verify};
+use super::{
+    Config, ConfigError, Connection, NodeConfig, Restart, RestartHow, Signal, Target, Template, Verify, Write,
+};
 use crate::conninfo::{Conninfo, SslMode};
 use crate::pace::Intervals;
 use crate::units::{Address, parse_limit};
@@ -168,11 +171,27 @@ fn target(item: &Field<'_>) -> Result<Target, ConfigError> {
             }
         })?,
     };
+    let document = section.take("document").map(|field| field.read(document)).transpose()?;
+    let write = section.take("write").map(|field| field.read(write)).transpose()?.unwrap_or_default();
     let set = set(&section.require("set", "the values to set, like db_master[0].address: \"{address}\"")?)?;
     let restart = restart(section.require("restart", "systemd_unit, command or signal")?.section()?)?;
     let verify = section.take("verify").map(|field| verify(field.section()?)).transpose()?;
-    section.finish(&["name", "file", "set", "restart", "verify"])?;
-    Ok(Target { name, file, set, restart, verify })
+    section.finish(&["name", "file", "document", "set", "write", "restart", "verify"])?;
+    Ok(Target { name, file, document, set, write, restart, verify })
+}
+
+fn document(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("{text:?} is not the number of a document; write 1 for the first one"))
+}
+
+fn write(text: &str) -> Result<Write, String> {
+    match text {
+        "rename" => Ok(Write::Rename),
+        "in_place" => Ok(Write::InPlace),
+        _ => Err(format!(
+            "{text:?} is not one of rename, in_place; write in_place only for a file that is a mount point of its own"
+        )),
+    }
 }
 
 fn set(field: &Field<'_>) -> Result<Vec<(yaml::Path, Template)>, ConfigError> {

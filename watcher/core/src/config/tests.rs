@@ -17,6 +17,8 @@ targets:
     restart: {systemd_unit: shop.service, timeout: 31s, kill_after: 11s, settle: 2s, splay: 1s, limit: 3 per 10m}
     verify: {tcp: "127.0.0.1:8080", timeout: 21s}
   - file: /etc/batch/database.yml
+    document: 2
+    write: in_place
     set: {production.host: "{host}", production.port: "{port}"}
     restart: {command: [/usr/local/bin/reload-batch]}
   - file: /etc/x.yml
@@ -54,7 +56,7 @@ fn every_key_is_understood() {
     );
     assert_eq!(shop.verify.as_ref().map(|verify| verify.timeout), Some(Duration::from_secs(21)));
     let wanted: Vec<(String, String)> =
-        shop.wanted(second).into_iter().map(|(path, value)| (path.to_string(), value)).collect();
+        shop.wanted(second).set.into_iter().map(|(path, value)| (path.to_string(), value)).collect();
     assert_eq!(
         wanted,
         [
@@ -62,6 +64,9 @@ fn every_key_is_understood() {
             ("db_slave[0].address".to_owned(), "jdbc:postgresql://10.0.0.11:5433/db02".to_owned()),
         ]
     );
+    assert_eq!((shop.document, shop.write), (None, Write::Rename));
+    assert_eq!((config.targets[1].document, config.targets[1].write), (NonZeroUsize::new(2), Write::InPlace));
+    assert_eq!(config.targets[1].wanted(second).document, NonZeroUsize::new(2));
     assert_eq!(config.targets[1].restart.timeout, Duration::from_secs(30));
     assert_eq!(
         config.targets[2].restart.how,
@@ -132,7 +137,7 @@ fn what_is_wrong_is_named_with_key_and_line() {
         (
             "file: /etc/x.yml",
             "file: /srv/shop/env.yaml",
-            "line 18: targets[2]: /srv/shop/env.yaml is the file of another target too; write one target with a command that restarts both",
+            "line 20: targets[2]: /srv/shop/env.yaml is the file of another target too; write one target with a command that restarts both",
         ),
         (
             "db_master[0].address:",
@@ -152,27 +157,27 @@ fn what_is_wrong_is_named_with_key_and_line() {
         (
             "{command: [/usr/local/bin/reload-batch]}",
             "{}",
-            "line 17: restart has exactly one of systemd_unit, command and signal, and here are 0",
+            "line 19: restart has exactly one of systemd_unit, command and signal, and here are 0",
         ),
         (
             "{command: [",
             "{systemd_unit: a.service, command: [",
-            "line 17: restart has exactly one of systemd_unit, command and signal, and here are 2",
+            "line 19: restart has exactly one of systemd_unit, command and signal, and here are 2",
         ),
         (
             "[/usr/local/bin/reload-batch]",
             "/usr/local/bin/reload-batch",
-            "line 17: targets[1].restart.command must be a list, and is a single value; write the program and its arguments as a list, like [/usr/local/bin/reload, --now]",
+            "line 19: targets[1].restart.command must be a list, and is a single value; write the program and its arguments as a list, like [/usr/local/bin/reload, --now]",
         ),
         (
             "[/usr/local/bin/reload-batch]",
             "[reload-batch]",
-            "line 17: targets[1].restart.command: \"reload-batch\" is not an absolute path; begin it with /",
+            "line 19: targets[1].restart.command: \"reload-batch\" is not an absolute path; begin it with /",
         ),
         (
             "signal: SIGHUP",
             "signal: KILL",
-            "line 20: targets[2].restart.signal.signal: \"KILL\" is not one of HUP, INT, QUIT, TERM, USR1, USR2",
+            "line 22: targets[2].restart.signal.signal: \"KILL\" is not one of HUP, INT, QUIT, TERM, USR1, USR2",
         ),
         (
             "shop.service",
@@ -184,19 +189,29 @@ fn what_is_wrong_is_named_with_key_and_line() {
             "limit: 3",
             "line 13: targets[0].restart.limit: \"3\" is not a limit; write it like \"3 per 10m\"",
         ),
+        (
+            "document: 2",
+            "document: 0",
+            "line 16: targets[1].document: \"0\" is not the number of a document; write 1 for the first one",
+        ),
+        (
+            "write: in_place",
+            "write: inplace",
+            "line 17: targets[1].write: \"inplace\" is not one of rename, in_place; write in_place only for a file that is a mount point of its own",
+        ),
         ("tcp: \"127.0.0.1:8080\"", "tcp: \"127.0.0.1\"", "line 14: targets[0].verify.tcp: \"127.0.0.1\" has no port"),
         (
             "{signal: {pid",
             "{settle: 1s, signal: {pid",
-            "line 20: targets[2].restart.settle is unknown; known here: signal, splay, limit",
+            "line 22: targets[2].restart.settle is unknown; known here: signal, splay, limit",
         ),
         (
             "\"127.0.0.1:9188\"",
             "9188",
-            "line 21: http.listen: \"9188\" is not an IP address with a port; write it like 127.0.0.1:9188, [::1]:9188 or 0.0.0.0:9188",
+            "line 23: http.listen: \"9188\" is not an IP address with a port; write it like 127.0.0.1:9188, [::1]:9188 or 0.0.0.0:9188",
         ),
-        ("{listen: \"127.0.0.1:9188\"}", "{}", "line 21: http.listen is missing; write listen: \"127.0.0.1:9188\""),
-        ("{listen:", "{port: 1, listen:", "line 21: http.port is unknown; known here: listen"),
+        ("{listen: \"127.0.0.1:9188\"}", "{}", "line 23: http.listen is missing; write listen: \"127.0.0.1:9188\""),
+        ("{listen:", "{port: 1, listen:", "line 23: http.port is unknown; known here: listen"),
     ] {
         let text = WHOLE.replacen(from, to, 1);
         assert_ne!(text, WHOLE, "{from}");

@@ -3,9 +3,12 @@
 use super::*;
 
 fn run(text: &str, wanted: &[(&str, &str)]) -> Result<Edited, EditError> {
-    let wanted: Vec<(Path, String)> =
-        wanted.iter().map(|(path, value)| (path.parse().unwrap(), (*value).to_owned())).collect();
-    edit(text, &wanted)
+    run_in(None, text, wanted)
+}
+
+fn run_in(document: Option<usize>, text: &str, wanted: &[(&str, &str)]) -> Result<Edited, EditError> {
+    let set = wanted.iter().map(|(path, value)| (path.parse().unwrap(), (*value).to_owned())).collect();
+    edit(text, &Values { document: document.map(|number| number.try_into().unwrap()), set })
 }
 
 /// Text before, path, value, text after.
@@ -41,6 +44,8 @@ const GOLDEN: &[(&str, &str, &str, &str)] = &[
     ("a: \"db\\\n  01\"\nb: 1\n", "a", "db02", "a: \"db02\"\nb: 1\n"),
     ("a: one\n  two\nb: 1\n", "a", "db02", "a: db02\nb: 1\n"),
     ("a: ~\n", "a", "db02", "a: db02\n"),
+    ("a: db01\nb: |\n  x", "a", "db02", "a: db02\nb: |\n  x"),
+    ("a: db01\nb: |+\n  x\n\n", "a", "db02", "a: db02\nb: |+\n  x\n\n"),
     ("---\na: db01\n...\n", "a", "db02", "---\na: db02\n...\n"),
     ("%YAML 1.2\n---\na: db01\n", "a", "db02", "%YAML 1.2\n---\na: db02\n"),
     ("? a\n: db01\n", "a", "db02", "? a\n: db02\n"),
@@ -114,13 +119,67 @@ fn what_is_not_safe_is_refused_with_line_and_reason() {
         (
             "a: &k db01\nb: *k\n",
             "a",
-            "line 1: a bears an anchor that is repeated on line 2, which would change too; write the values out",
+            "line 1: a would change on line 2 too: a bears the anchor on line 1, which is repeated there; write the values out",
+        ),
+        (
+            "base: &b\n  h: db01\n\nprod:\n  <<: *b\n",
+            "base.h",
+            "line 2: base.h would change on line 5 too: base bears the anchor on line 1, which is repeated there; write the values out",
+        ),
+        (
+            "&b\nh: [db01, *b]\n",
+            "h[0]",
+            "line 2: h[0] would change on line 2 too: the top of the file bears the anchor on line 1, which is repeated there; write the values out",
         ),
         (
             "k: &k {h: db01}\na:\n  <<: *k\n",
             "a.h",
-            "line 3: a.h comes from a merged mapping (<<); write the key out in this mapping",
+            "line 3: a.h is merged in (<<) from the mapping on line 1; write key \"h\" out here, so that it can be changed alone",
         ),
+        (
+            "j: &j {h: 1}\nk: &k\n  <<: *j\na:\n  <<: [{x: 1}, *k]\n",
+            "a.h",
+            "line 5: a.h is merged in (<<) from the mapping on line 1; write key \"h\" out here, so that it can be changed alone",
+        ),
+        (
+            "a:\n  <<: {s: {h: db01}}\n",
+            "a.s.h",
+            "line 2: a.s.h is merged in (<<) from the mapping on line 2; write key \"s\" out here, so that it can be changed alone",
+        ),
+        (
+            "k: &k {h: db01}\na:\n  <<: *k\n",
+            "a.b",
+            "line 3: a.b is not there: no key \"b\" here; add it to the file, or correct the path under set",
+        ),
+        (
+            "a: &a\n  <<: *a\n",
+            "a.b",
+            "line 1: a.b is not there: no key \"b\" here; add it to the file, or correct the path under set",
+        ),
+        ("a: ! db01\n", "a", "line 1: a bears the tag !, whose meaning is unknown here; remove the tag"),
+        ("a: {b}\n", "a.b", "line 1: a.b has no value; write one, for example \"\""),
+        (
+            "a: {{ host }}:5432\n",
+            "a",
+            "line 1: not valid YAML: while parsing a block mapping, did not find expected key; the line holds the template mark {{: let the watcher edit the file that the template makes",
+        ),
+        (
+            "{% if x %}\na: 1\n{% endif %}\n",
+            "a",
+            "line 1: not valid YAML: unexpected character: `%'; the line holds the template mark {%: let the watcher edit the file that the template makes",
+        ),
+        (
+            "a: {{ db }}\n",
+            "a.host",
+            "line 1: a.host holds the template mark {{; let the watcher edit the file that the template makes",
+        ),
+        ("x:\n- a: 1\n  \tb: 1\n", "x[0].a", "line 3: a tab is used for indentation, which YAML forbids; use spaces"),
+        (
+            "a:\t\u{2}-b",
+            "a",
+            "line 1: the edited text would be not valid YAML: ':' must be followed by a valid YAML whitespace; the line holds a tab, use spaces; the file is left as it was",
+        ),
+        ("&k a: 1\n*k : 2\n", "a", "line 2: key \"a\" stands twice in one mapping, first on line 1"),
         ("a: {b: 1}\n", "a", "line 1: a is a mapping, not a single value; let the path lead to one value"),
         ("a:\n- 1\n", "a", "line 2: a is a sequence, not a single value; let the path lead to one value"),
         ("a: [1, 2]\n", "a[2]", "line 1: a[2] is not there: the sequence has 2 items, counted from 0"),
@@ -153,15 +212,76 @@ fn what_is_not_safe_is_refused_with_line_and_reason() {
         ("", "a", "the file is empty, so it has no a"),
         ("# nothing\n", "a", "the file is empty, so it has no a"),
         ("a:\n\tb: 1\n", "a.b", "line 2: a tab is used for indentation, which YAML forbids; use spaces"),
-        (
-            "a: 1\n---\na: 2\n",
-            "a",
-            "line 2: a second YAML document begins here; only files with one document are supported",
-        ),
     ] {
         assert_eq!(run(text, &[(path, "db02")]).unwrap_err().to_string(), message, "{text:?}");
     }
     assert!(run("a: [1\nb: 2\n", &[("a", "x")]).unwrap_err().to_string().contains("not valid YAML"));
+}
+
+#[test]
+fn one_of_several_documents_is_edited() {
+    let text = "# one\n---\na: db01 # x\n---\nb: &k db01\nc: *k\n...\n---\na: &k 'db01'\n";
+    let edited = |document, path| run_in(Some(document), text, &[(path, "db02")]).map(|edited| edited.text);
+    assert_eq!(edited(1, "a").unwrap(), text.replace("a: db01", "a: db02"));
+    assert_eq!(edited(3, "a").unwrap(), text.replace("'db01'", "'db02'"));
+    for (document, path, message) in [
+        (
+            Some(2),
+            "b",
+            "line 5: b would change on line 6 too: b bears the anchor on line 5, which is repeated there; write the values out",
+        ),
+        (Some(2), "a", "line 5: a is not there: no key \"a\" here; add it to the file, or correct the path under set"),
+        (Some(4), "a", "there is no document 4: the file has 3; correct document in the target"),
+        (
+            None,
+            "a",
+            "line 4: a second YAML document begins here; write in the target which one is meant: document: 1 or document: 3; these have the paths under set",
+        ),
+        (
+            None,
+            "c",
+            "line 4: a second YAML document begins here; write in the target which one is meant: document: 2, which alone has the paths under set",
+        ),
+        (
+            None,
+            "d",
+            "line 4: a second YAML document begins here; write in the target which one is meant: document: 1 up to document: 3; none of them has all the paths under set",
+        ),
+    ] {
+        assert_eq!(run_in(document, text, &[(path, "db02")]).unwrap_err().to_string(), message);
+    }
+    assert_eq!(run_in(Some(1), "a: db01\n", &[("a", "db02")]).unwrap().text, "a: db02\n");
+    // A mark at the end begins another document, if an empty one.
+    let marked = "a: db01\n---\n";
+    assert!(run(marked, &[("a", "db02")]).is_err());
+    assert_eq!(run_in(Some(1), marked, &[("a", "db02")]).unwrap().text, "a: db02\n---\n");
+    assert_eq!(
+        run_in(Some(2), marked, &[("a", "db02")]).unwrap_err().to_string(),
+        "line 3: a is not there: the top of the file is a single value, not a mapping"
+    );
+}
+
+#[test]
+fn what_stands_elsewhere_may_be_anything() {
+    // Numbers too large, no numbers, tags, words of two YAML versions, and what two YAML versions read differently.
+    for other in [
+        "12345678901234567890123",
+        ".nan",
+        "-.inf",
+        "0o17",
+        "1_000",
+        "!!binary aGVsbG8=",
+        "!own [1, {b: 2}]",
+        "no",
+        "~",
+        "2001-12-14t21:59:43.10-05:00",
+        "\"\\u65e5\\x41\\\\ \\\n  x\"",
+        ">-\n  folded\n  text",
+    ] {
+        let text = format!("x: {other}\na: db01\ny: {other}\n");
+        let after = format!("x: {other}\na: db02\ny: {other}\n");
+        assert_eq!(run(&text, &[("a", "db02")]).unwrap().text, after);
+    }
 }
 
 #[test]

@@ -21,12 +21,23 @@ pub enum EditErrorKind {
     /// The bytes are no UTF-8.
     #[error("not UTF-8 text; save the file as UTF-8")]
     NotUtf8,
-    /// The text is not one YAML document, or a key stands twice in it.
+    /// The text is not YAML, or a key stands twice in it.
     #[error("{0}")]
     Syntax(String),
+    /// The text holds several documents, and none is named.
+    #[error("a second YAML document begins here; write in the target which one is meant: {}", .0.advice())]
+    SeveralDocuments(Documents),
+    /// The document that is named does not exist.
+    #[error("there is no document {named}: the file has {count}; correct document in the target")]
+    NoSuchDocument {
+        /// The number in the configuration.
+        named: usize,
+        /// How many there are.
+        count: usize,
+    },
     /// The text holds nothing.
     #[error("the file is empty, so it has no {0}")]
-    Empty(Path),
+    Empty(String),
     /// A key of the path does not exist.
     #[error("{path} is not there: no key {key:?} here; add it to the file, or correct the path under set")]
     MissingKey {
@@ -36,10 +47,16 @@ pub enum EditErrorKind {
         key: String,
     },
     /// The key comes in by a merge (`<<`).
-    #[error("{path} comes from a merged mapping (<<); write the key out in this mapping")]
+    #[error(
+        "{path} is merged in (<<) from the mapping on line {from_line}; write key {key:?} out here, so that it can be changed alone"
+    )]
     Merged {
         /// The path.
         path: Path,
+        /// The key that is not there by itself.
+        key: String,
+        /// Where the mapping with the key stands, and its anchor.
+        from_line: usize,
     },
     /// An index lies beyond the sequence.
     #[error("{path} is not there: the sequence has {len} items, counted from 0")]
@@ -71,13 +88,17 @@ pub enum EditErrorKind {
         /// Where the anchor stands.
         anchor_line: usize,
     },
-    /// The scalar bears an anchor that is repeated elsewhere.
+    /// The scalar, or what it stands in, bears an anchor that is repeated elsewhere.
     #[error(
-        "{path} bears an anchor that is repeated on line {alias_line}, which would change too; write the values out"
+        "{path} would change on line {alias_line} too: {at} bears the anchor on line {anchor_line}, which is repeated there; write the values out"
     )]
     Anchored {
         /// The path.
         path: Path,
+        /// The part of the path that bears the anchor.
+        at: String,
+        /// Where the anchor stands.
+        anchor_line: usize,
         /// Where the first alias stands.
         alias_line: usize,
     },
@@ -120,6 +141,29 @@ pub enum EditErrorKind {
     /// The second parser does not agree.
     #[error("{0}; the file is left as it was")]
     Verification(String),
+}
+
+/// The documents of a text in which none is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// How many there are.
+    pub count: usize,
+    /// The numbers of those that have all the paths, counted from 1.
+    pub fitting: Vec<usize>,
+}
+
+impl Documents {
+    /// What to write in the configuration.
+    fn advice(&self) -> String {
+        match self.fitting.as_slice() {
+            [] => format!("document: 1 up to document: {}; none of them has all the paths under set", self.count),
+            [one] => format!("document: {one}, which alone has the paths under set"),
+            several => {
+                let numbers: Vec<String> = several.iter().map(|number| format!("document: {number}")).collect();
+                format!("{}; these have the paths under set", numbers.join(" or "))
+            }
+        }
+    }
 }
 
 impl From<SyntaxError> for EditError {

@@ -2,12 +2,16 @@
 
 mod edit;
 mod error;
+mod find;
+mod parse;
 mod path;
 mod quote;
+mod template;
 mod tree;
 mod verify;
 
-pub use edit::{Edited, Replaced, decode, edit};
-pub use error::{EditError, EditErrorKind};
+pub use edit::{Edited, Replaced, Values, decode, edit};
+pub use error::{Documents, EditError, EditErrorKind};
+pub use parse::{parse, parse_all};
 pub use path::{Path, PathError, Segment};
-pub use tree::{Content, Document, Node, Style, SyntaxError, parse};
+pub use tree::{Alias, Content, Document, Node, Style, SyntaxError};
