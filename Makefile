@@ -9,6 +9,7 @@ PG_MAJOR ?= $(if $(filter 13,$(DEBIAN)),17,15)
 PG_CONFIG ?= /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_config
 PGRX := $(shell sed -n 's/^pgrx = "=\(.*\)"/\1/p' Cargo.toml)
 FEATURES := --no-default-features --features pg_keeper/pg$(PG_MAJOR)
+FUZZ_SECONDS ?= 600
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Built by cargo-deb of this version; `make deb` installs it where it is missing.
 CARGO_DEB := 3.6.2
@@ -17,7 +18,7 @@ PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clan
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build deb install test demo bench cycles model clean
+.PHONY: help deps verify fix build deb install test demo bench cycles model fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -90,6 +91,12 @@ cycles: deps ## fault after fault, healed after each; N=50 FAULTS=return or all,
 
 model: ## the model checker to a depth that takes minutes
 	cargo test --release -p keeper-model -- --include-ignored --nocapture
+
+fuzz: ## the edit of YAML files against any text, for ten minutes; FUZZ_SECONDS=number
+	@if ! cargo fuzz --version >/dev/null 2>&1; then echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; fi
+	@mkdir -p watcher/core/fuzz/corpus/edit
+	cd watcher/core && RUSTC_BOOTSTRAP=1 cargo fuzz run edit fuzz/corpus/edit fuzz/seeds -- \
+	  -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -timeout=10 -dict=fuzz/yaml.dict
 
 clean: ## everything that was built here
 	cargo clean
