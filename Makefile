@@ -9,6 +9,8 @@ PG_MAJOR ?= $(if $(filter 13,$(DEBIAN)),17,15)
 PG_CONFIG ?= /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_config
 PGRX := $(shell sed -n 's/^pgrx = "=\(.*\)"/\1/p' Cargo.toml)
 FEATURES := --no-default-features --features pg_keeper/pg$(PG_MAJOR)
+# Places where the tests kill or stop the watcher; no other build has them.
+TEST_FEATURES := $(FEATURES) --features pg-keeper-watcher/fault_points
 FUZZ_SECONDS ?= 600
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Built by cargo-deb of this version; `make deb` installs it where it is missing.
@@ -42,7 +44,7 @@ deps: ## installs what is missing: Debian packages, cargo-pgrx
 
 verify: deps ## format, lints and documentation, without changing a file
 	cargo fmt --all --check
-	cargo clippy --quiet --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo clippy --quiet --workspace --all-targets $(TEST_FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items $(FEATURES)
 
 fix: deps ## format, and what the lints can mend by themselves
@@ -71,8 +73,8 @@ install: deps ## the extension into this machine's PostgreSQL
 
 test: deps ## all tests, on real servers
 	@$(MAKE) --no-print-directory install
-	cargo build --quiet -p pg-keeper-watcher -p keeper-tests
-	cargo test --workspace $(FEATURES) --no-fail-fast
+	cargo build --quiet -p pg-keeper-watcher -p keeper-tests --features pg-keeper-watcher/fault_points
+	cargo test --workspace $(TEST_FEATURES) --no-fail-fast
 
 demo: deps ## a failover that you can watch; FAULT=kill, postmaster, freeze or return; FAST=1
 	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release

@@ -21,6 +21,7 @@ pub mod hammer;
 pub mod install;
 pub mod ledger;
 pub mod load;
+pub mod mounts;
 pub mod netns;
 pub mod node;
 pub mod pair;

@@ -63,7 +63,7 @@ fn until_none_left(what: &str, folder: &Path, signal: Signal, open: impl Fn(Pid)
 }
 
 /// The one-letter state of a process, as in `ps`.
-fn state(pid: Pid) -> Option<char> {
+pub fn state(pid: Pid) -> Option<char> {
     // The name, in parentheses, may itself hold spaces and parentheses.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()

@@ -19,6 +19,9 @@ use crate::node::{Node, PATIENCE};
 use crate::state::KEEPER_DATABASE;
 use crate::wait::{self, Hopeless};
 
+/// The variable that a watcher built with the feature `fault_points` looks at.
+const FAULT: &str = "PG_KEEPER_WATCHER_FAULT";
+
 /// A watcher that runs as a daemon.
 #[derive(Debug)]
 pub struct Watcher {
@@ -76,7 +79,13 @@ pub fn restart_by(argv: &[String]) -> String {
 impl Watcher {
     /// Starts the daemon in a folder of its own, with the given configuration.
     pub fn start(folder: &Path, configuration: &str) -> Result<Self> {
+        Self::start_with_fault(folder, configuration, "")
+    }
+
+    /// As [`Self::start`], with what is to happen at one of the watcher's fault points.
+    pub fn start_with_fault(folder: &Path, configuration: &str, fault: &str) -> Result<Self> {
         let mut command = command(folder, configuration)?;
+        command.env(FAULT, fault);
         command.arg("run").process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().context("start the watcher")?;
         let output = process.stderr.take().context("the watcher's standard error")?;
@@ -137,7 +146,12 @@ impl Watcher {
 
     /// Any signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.process().id())?), signal)?)
+        Ok(kill(self.pid(), signal)?)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process().id()).unwrap_or(i32::MAX))
     }
 
     /// SIGKILL, as the out-of-memory killer does it.
@@ -159,6 +173,8 @@ impl Drop for Watcher {
             && matches!(process.try_wait(), Ok(None))
         {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            // One that was stopped would never get it.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
         let _ = process.wait();
     }
@@ -166,7 +182,13 @@ impl Drop for Watcher {
 
 /// Runs one command of the watcher to its end.
 pub fn run_once(folder: &Path, configuration: &str, arguments: &[&str]) -> Result<Ended> {
-    let output = command(folder, configuration)?.args(arguments).stdin(Stdio::null()).output()?;
+    run_once_with_fault(folder, configuration, arguments, "")
+}
+
+/// As [`run_once`], with what is to happen at one of the watcher's fault points.
+pub fn run_once_with_fault(folder: &Path, configuration: &str, arguments: &[&str], fault: &str) -> Result<Ended> {
+    let mut command = command(folder, configuration)?;
+    let output = command.args(arguments).env(FAULT, fault).stdin(Stdio::null()).output()?;
     let text = [output.stdout, output.stderr].concat();
     Ok(Ended { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() })
 }

@@ -1,19 +1,29 @@
-//! An application's YAML file: read, edited, replaced as a whole.
+//! An application's YAML file: read, edited, given a new version.
 //!
-//! The new text is written beside the old one and renamed over it, so that a reader sees one or the other, whatever
-//! happens. What was there before stays as `FILE.pg_keeper.bak`.
+//! Usually the new version is written beside the old one and takes its place ([`replace`]), so that a reader sees one or
+//! the other, whatever happens. Where a file cannot be replaced, it is written to itself ([`in_place`]). What was there
+//! before stays as `FILE.pg_keeper.bak`.
 
-use std::ffi::{OsStr, OsString};
+mod attributes;
+mod in_place;
+mod names;
+mod replace;
+
 use std::fs::{self, File, Metadata};
-use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
+use nix::fcntl::OFlag;
+use watcher_core::config::Write;
 use watcher_core::yaml::{self, Edited};
 
+use self::in_place::Journalled;
+pub(crate) use self::in_place::{repair, repair_all};
+use self::replace::Beside;
 use crate::load;
+use crate::state::Store;
 
 /// A file as it was read.
 #[derive(Debug)]
@@ -51,13 +61,13 @@ impl Fingerprint {
     }
 }
 
-/// A new version of a file, on disk but not in its place yet. Dropped, it is removed.
+/// A new version of a file, on disk but not in its place yet. Dropped, it is gone.
 #[derive(Debug)]
-pub(crate) struct Staged<'o> {
-    original: &'o Original,
-    temporary: PathBuf,
-    file: File,
-    renamed: bool,
+pub(crate) enum Staged<'o> {
+    /// Beside the file, to take its place.
+    Beside(Beside<'o>),
+    /// In the journal, to be written into the file itself.
+    Journalled(Journalled<'o>),
 }
 
 /// What became of a new version.
@@ -67,6 +77,16 @@ pub(crate) enum Placed {
     Done(Fingerprint),
     /// The file is no longer what was read; it was left as it is.
     ChangedMeanwhile,
+}
+
+impl Staged<'_> {
+    /// Puts the new version in place, unless the file was changed since it was read.
+    pub(crate) fn place(self) -> anyhow::Result<Placed> {
+        match self {
+            Self::Beside(new) => new.place(),
+            Self::Journalled(new) => new.place(),
+        }
+    }
 }
 
 impl Original {
@@ -83,9 +103,14 @@ impl Original {
             anyhow!(error).context(format!("{}: cannot find the file; {help}", file.display()))
         })?;
         let read = || -> std::io::Result<(Vec<u8>, Fingerprint)> {
-            let mut opened = File::open(&path)?;
+            // A pipe would be waited for until somebody writes into it.
+            let mut opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
+            let metadata = opened.metadata()?;
+            if !metadata.is_file() {
+                return Err(std::io::Error::other("it is not a plain file"));
+            }
             // Taken before the reading: whatever changes from here on makes another one.
-            let seen = Fingerprint::of(&opened.metadata()?);
+            let seen = Fingerprint::of(&metadata);
             let mut bytes = Vec::new();
             opened.read_to_end(&mut bytes)?;
             Ok((bytes, seen))
@@ -123,307 +148,67 @@ impl Original {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Writes a new version beside the file, with the file's mode, owner and attributes, down to the disk.
-    pub(crate) fn stage(&self, text: &str) -> anyhow::Result<Staged<'_>> {
-        let temporary = self.temporary(NEW);
-        let context = || {
-            format!(
-                "{}: cannot write beside {}; make room, and let this user write to the folder",
-                temporary.display(),
-                self.path.display()
-            )
-        };
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary).with_context(context)?;
-        let mut staged = Staged { original: self, temporary: temporary.clone(), file, renamed: false };
-        let metadata = fs::metadata(&self.path).with_context(context)?;
-        staged.file.write_all(text.as_bytes()).with_context(context)?;
-        copy_attributes(&self.path, &metadata, &staged.file).with_context(|| {
-            format!("{}: cannot give the new version the file's owner and mode", self.path.display())
-        })?;
-        staged.file.sync_all().with_context(context)?;
-        Ok(staged)
-    }
-
-    /// Removes what watchers left behind when they were killed. Only for who holds the file's lock.
-    pub(crate) fn sweep(&self) {
-        let own = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let left_by = name.to_str().and_then(|name| temporary_of(&own, name));
-            if left_by.is_some_and(|process| process == std::process::id() || !is_alive(process)) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-
-    /// A name beside the file that no other process and no other moment has.
-    fn temporary(&self, after: &str) -> PathBuf {
-        self.beside(".", &format!(".{}.{:016x}{after}", std::process::id(), fastrand::u64(..)))
-    }
-
-    fn beside(&self, before: &str, after: &str) -> PathBuf {
-        let mut name = OsString::from(before);
-        name.push(self.path.file_name().unwrap_or_default());
-        name.push(after);
-        self.path.with_file_name(name)
-    }
-
-    fn back_up(&self) -> anyhow::Result<()> {
-        let backup = self.beside("", BACKUP);
-        let temporary = self.temporary(BACKUP);
-        let attempt = || -> std::io::Result<()> {
-            // A link keeps everything about the old version; not every file system and not every owner allows one.
-            match fs::hard_link(&self.path, &temporary) {
-                Err(error) if link_is_not_possible(&error) => self.copy_to(&temporary)?,
-                linked => linked?,
-            }
-            fs::rename(&temporary, &backup)
-        };
-        attempt().with_context(|| format!("{}: cannot keep the old version", backup.display())).inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
+    /// Brings a new version to the disk, but not into its place.
+    pub(crate) fn stage(&self, text: &str, write: Write, store: &Store) -> anyhow::Result<Staged<'_>> {
+        Ok(match write {
+            Write::Rename => Staged::Beside(Beside::write(self, text)?),
+            Write::InPlace => Staged::Journalled(Journalled::write(self, text, store)?),
         })
     }
 
-    fn copy_to(&self, to: &Path) -> std::io::Result<()> {
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
-        file.write_all(&self.bytes)?;
-        copy_attributes(&self.path, &fs::metadata(&self.path)?, &file)
-    }
-}
-
-const NEW: &str = ".pg_keeper.new";
-const BACKUP: &str = ".pg_keeper.bak";
-
-/// The process that made a temporary file for `own`, if `name` is that of one; 0 for names without a process.
-fn temporary_of(own: &str, name: &str) -> Option<u32> {
-    let rest = name.strip_prefix('.')?.strip_prefix(own)?;
-    let middle = rest.strip_suffix(NEW).or_else(|| rest.strip_suffix(BACKUP))?;
-    if middle.is_empty() {
-        return Some(0);
-    }
-    let (process, random) = middle.strip_prefix('.')?.split_once('.')?;
-    let random_is_ours = random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
-    process.parse().ok().filter(|_| random_is_ours)
-}
-
-fn is_alive(process: u32) -> bool {
-    process > 0 && Path::new(&format!("/proc/{process}")).exists()
-}
-
-fn link_is_not_possible(error: &std::io::Error) -> bool {
-    use nix::errno::Errno;
-    error
-        .raw_os_error()
-        .map(Errno::from_raw)
-        .is_some_and(|errno| matches!(errno, Errno::EPERM | Errno::EMLINK | Errno::EOPNOTSUPP | Errno::ENOSYS))
-}
-
-impl Staged<'_> {
-    /// Puts the new version in place, unless the file was changed since it was read.
-    pub(crate) fn place(mut self) -> anyhow::Result<Placed> {
-        let original = self.original;
-        let path = &original.path;
-        let current = fs::read(path).with_context(|| format!("{}: cannot read the file again", path.display()))?;
-        if current != original.bytes {
-            return Ok(Placed::ChangedMeanwhile);
-        }
-        // The old version is worth less than a failover.
-        if let Err(error) = original.back_up() {
-            tracing::warn!("{error:#}; the file is rewritten all the same");
-        }
-        let written = self.file.metadata().and_then(|ours| Ok((ours, fs::metadata(&self.temporary)?)));
-        let (ours, there) = written.with_context(|| format!("{}: cannot look at it", self.temporary.display()))?;
-        if (ours.dev(), ours.ino(), ours.len()) != (there.dev(), there.ino(), there.len()) {
-            self.renamed = true;
-            anyhow::bail!("{}: another program replaced it", self.temporary.display());
-        }
-        fs::rename(&self.temporary, path).with_context(|| {
-            format!("{}: cannot put the new version in place; is it a mount point of its own?", path.display())
-        })?;
-        self.renamed = true;
-        // The rename has happened: that it may not be durable yet is no reason to say that it has not.
-        if let Err(error) = File::open(original.folder()).and_then(|folder| folder.sync_all()) {
-            tracing::warn!("{}: the folder could not be synced to disk: {error}", original.folder().display());
-        }
-        let placed = self.file.metadata().with_context(|| format!("{}: cannot look at it", path.display()))?;
-        Ok(Placed::Done(Fingerprint::of(&placed)))
-    }
-}
-
-impl Drop for Staged<'_> {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// Gives a file another one's extended attributes (its ACL among them), owner and mode. The mode comes last: a change of
-/// owner clears bits of it.
-fn copy_attributes(from: &Path, metadata: &Metadata, to: &File) -> std::io::Result<()> {
-    use xattr::FileExt;
-    let is_acl = |name: &OsStr| name.as_bytes().starts_with(b"system.posix_acl_");
-    // Where the file system knows no attributes there are none to keep.
-    let wanted: Vec<OsString> = xattr::list(from).into_iter().flatten().collect();
-    // The folder's default ACL gives a new file rights that the old one did not have.
-    for name in to.list_xattr().into_iter().flatten().filter(|name| !wanted.contains(name)) {
-        match to.remove_xattr(&name) {
-            Err(error) if is_acl(&name) => return Err(error),
-            // Security labels may be the kernel's to give.
-            Ok(()) | Err(_) => {}
-        }
-    }
-    for name in wanted {
-        let value = match xattr::get(from, &name) {
-            Ok(Some(value)) => value,
-            Ok(None) => continue,
-            Err(error) if is_acl(&name) => return Err(error),
-            Err(error) => {
-                tracing::warn!("{}: cannot read attribute {}: {error}", from.display(), name.display());
-                continue;
+    /// Tries what a new version takes, without making one.
+    pub(crate) fn rehearse(&self, write: Write) -> anyhow::Result<()> {
+        match write {
+            Write::Rename => {
+                let is_mount_point = is_mount_point(&self.path)
+                    .with_context(|| format!("{}: cannot see where it is mounted", self.path.display()))?;
+                ensure!(!is_mount_point, "{}: {MOUNT_POINT}", self.path.display());
+                Beside::write(self, self.text()?).map(drop)
             }
-        };
-        if to.get_xattr(&name).is_ok_and(|there| there.as_ref() == Some(&value)) {
-            continue;
-        }
-        match to.set_xattr(&name, &value) {
-            Err(error) if is_acl(&name) => return Err(error),
-            Err(error) => {
-                tracing::warn!("{}: the new version has no attribute {}: {error}", from.display(), name.display());
-            }
-            Ok(()) => {}
+            Write::InPlace => in_place::open(&self.path).map(drop),
         }
     }
-    let new = to.metadata()?;
-    if (new.uid(), new.gid()) != (metadata.uid(), metadata.gid()) {
-        fchown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+
+    /// Removes what watchers left behind when they were killed; not for who is just writing a new version.
+    pub(crate) fn sweep(&self) {
+        names::sweep(&self.path);
     }
-    to.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
+
+    /// Whether it is a plain file with the bytes that were read.
+    fn is_still_at(&self, path: &Path) -> std::io::Result<bool> {
+        Ok(fs::symlink_metadata(path)?.is_file() && fs::read(path)? == self.bytes)
+    }
+}
+
+/// What is wrong with a file that cannot be replaced.
+const MOUNT_POINT: &str = "it is a mount point of its own (a bind mount), so it cannot be replaced; mount its folder \
+                           instead, or write «write: in_place» in the target";
+
+/// Whether a file is on another mount than the folder it is in.
+fn is_mount_point(file: &Path) -> std::io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let mount_of = |path: &Path| -> std::io::Result<Option<String>> {
+        let opened = File::open(path)?;
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", opened.as_raw_fd()))?;
+        Ok(info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned()))
+    };
+    Ok(mount_of(file)? != mount_of(file.parent().unwrap_or(Path::new("/")))?)
+}
+
+/// What to do about an error of writing.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the standard library's list of kinds is open")]
+fn help(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room",
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount the file system writable (under systemd: ReadWritePaths=, as check --systemd-dropin prints it)"
+        }
+        ErrorKind::PermissionDenied => "let this user write to the folder and to the file",
+        _ => "see what the system says",
+    }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn folder_with(text: &str) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("env.yaml");
-        fs::write(&file, text).unwrap();
-        (folder, file)
-    }
-
-    /// What placing the new version answers, seen from outside.
-    fn placed(file: &Path) -> Placed {
-        Placed::Done(Fingerprint::take(file).unwrap())
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn the_new_version_keeps_mode_and_link_and_leaves_a_backup() {
-        let (folder, file) = folder_with("a: 1\n");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        let link = folder.path().join("link.yaml");
-        std::os::unix::fs::symlink("env.yaml", &link).unwrap();
-        let original = Original::read(&link).unwrap();
-        assert_eq!(original.stage("a: 2\n").unwrap().place().unwrap(), placed(&file));
-        assert_eq!(fs::read_to_string(&file).unwrap(), "a: 2\n");
-        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::read_to_string(folder.path().join("env.yaml.pg_keeper.bak")).unwrap(), "a: 1\n");
-        assert_eq!(names(folder.path()), ["env.yaml", "env.yaml.pg_keeper.bak", "link.yaml"]);
-    }
-
-    #[test]
-    fn another_writers_change_is_not_lost() {
-        let (folder, file) = folder_with("a: 1\n");
-        let original = Original::read(&file).unwrap();
-        let staged = original.stage("a: 2\n").unwrap();
-        fs::write(&file, "a: 1\nb: 2\n").unwrap();
-        assert_eq!(staged.place().unwrap(), Placed::ChangedMeanwhile);
-        assert_eq!(fs::read_to_string(&file).unwrap(), "a: 1\nb: 2\n");
-        assert_eq!(names(folder.path()), ["env.yaml"]);
-    }
-
-    #[test]
-    fn what_a_killed_watcher_left_is_swept_and_what_a_living_one_uses_is_not() {
-        let (folder, file) = folder_with("a: 1\n");
-        let living = format!(".env.yaml.{}.0123456789abcdef.pg_keeper.new", std::os::unix::process::parent_id());
-        let others = [".env.yaml.1.2.0123456789abcdef.pg_keeper.new", ".env.yaml.swp", "env.yaml", living.as_str()];
-        let left = [".env.yaml.pg_keeper.new", ".env.yaml.4194304.0123456789abcdef.pg_keeper.bak"];
-        for name in left.iter().chain(&others[..2]).chain([&living.as_str()]) {
-            fs::write(folder.path().join(name), "half").unwrap();
-        }
-        Original::read(&file).unwrap().sweep();
-        let mut want = others.map(str::to_owned);
-        want.sort();
-        assert_eq!(names(folder.path()), want);
-    }
-
-    #[test]
-    fn two_writers_do_not_write_into_one_file() {
-        let (folder, file) = folder_with("a: 1\n");
-        let original = Original::read(&file).unwrap();
-        let one = original.stage("a: 2\n").unwrap();
-        let two = original.stage("a: 3\n").unwrap();
-        fs::write(&two.temporary, "").unwrap();
-        fs::remove_file(&two.temporary).unwrap();
-        fs::write(&two.temporary, "planted").unwrap();
-        assert!(two.place().unwrap_err().to_string().contains("another program replaced it"));
-        assert_eq!(one.place().unwrap(), placed(&file));
-        assert_eq!(fs::read_to_string(&file).unwrap(), "a: 2\n");
-        drop(folder);
-    }
-
-    #[test]
-    fn a_backup_that_cannot_be_made_is_no_obstacle() {
-        let (folder, file) = folder_with("a: 1\n");
-        fs::create_dir(folder.path().join("env.yaml.pg_keeper.bak")).unwrap();
-        let original = Original::read(&file).unwrap();
-        assert_eq!(original.stage("a: 2\n").unwrap().place().unwrap(), placed(&file));
-        assert_eq!(names(folder.path()), ["env.yaml", "env.yaml.pg_keeper.bak"]);
-    }
-
-    #[test]
-    fn a_backup_follows_no_link() {
-        let (folder, file) = folder_with("a: 1\n");
-        let victim = folder.path().join("victim");
-        fs::write(&victim, "mine").unwrap();
-        std::os::unix::fs::symlink(&victim, folder.path().join("env.yaml.pg_keeper.bak")).unwrap();
-        let original = Original::read(&file).unwrap();
-        assert!(original.copy_to(&folder.path().join("env.yaml.pg_keeper.bak")).is_err());
-        original.stage("a: 2\n").unwrap().place().unwrap();
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
-        assert_eq!(fs::read_to_string(folder.path().join("env.yaml.pg_keeper.bak")).unwrap(), "a: 1\n");
-    }
-
-    /// An ACL as the kernel takes it: version, then tag, rights and id of each entry.
-    fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-        let mut bytes = 2_u32.to_le_bytes().to_vec();
-        for (tag, rights, id) in entries {
-            bytes.extend(tag.to_le_bytes().iter().chain(&rights.to_le_bytes()).chain(&id.to_le_bytes()));
-        }
-        bytes
-    }
-
-    #[test]
-    fn the_folders_default_acl_gives_nobody_new_rights() {
-        let (folder, file) = folder_with("a: 1\n");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        xattr::set(&file, "user.note", b"kept").ok();
-        let default = acl(&[(1, 7, !0), (2, 7, 12345), (4, 5, !0), (16, 7, !0), (32, 5, !0)]);
-        if xattr::set(folder.path(), "system.posix_acl_default", &default).is_err() {
-            return; // This file system knows no ACLs.
-        }
-        let before: Vec<OsString> = xattr::list(&file).unwrap().collect();
-        Original::read(&file).unwrap().stage("a: 2\n").unwrap().place().unwrap();
-        assert_eq!(xattr::list(&file).unwrap().collect::<Vec<_>>(), before);
-        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
-    }
-}
+#[path = "file/tests.rs"]
+mod tests;

@@ -1,11 +1,13 @@
 //! Reading the configuration file.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use watcher_core::config::Config;
 use watcher_core::yaml;
+
+use crate::target;
 
 /// Reads and checks the configuration.
 pub(crate) fn config(file: &Path) -> anyhow::Result<Config> {
@@ -21,7 +23,25 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<Config> {
         anyhow!("{}: cannot read the configuration: {error}; {help}", file.display())
     })?;
     let text = yaml::decode(&bytes).map_err(|error| at(file, error.line, &error))?;
-    Config::parse(text).map_err(|error| at(file, error.line, &error))
+    let config = Config::parse(text).map_err(|error| at(file, error.line, &error))?;
+    no_file_twice(&config).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    Ok(config)
+}
+
+/// Two targets with one file would share what is remembered about it, under whichever names they know it.
+fn no_file_twice(config: &Config) -> anyhow::Result<()> {
+    let real: Vec<PathBuf> = config.targets.iter().map(|target| target::key(&target.file)).collect();
+    for (at, path) in real.iter().enumerate() {
+        if let Some(first) = real[..at].iter().position(|other| other == path) {
+            anyhow::bail!(
+                "targets: {} and {} have the same file, {}; write one target with a command that restarts both",
+                config.targets[first].name,
+                config.targets[at].name,
+                path.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// An error with its file before it; its own text begins with the line, where there is one.

@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod command;
 mod exit;
+mod fault;
 mod file;
 mod load;
 mod log;

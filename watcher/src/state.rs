@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,8 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use watcher_core::memory::Memory;
 
-use crate::clock;
-use crate::load;
+use crate::{clock, fault, file, load, target};
 
 const DEFAULT_FOLDER: &str = "/var/lib/pg-keeper-watcher";
 
@@ -51,12 +51,12 @@ const FILE_LOCK_WITHIN: Duration = Duration::from_secs(10);
 impl Store {
     /// Takes the lock and reads the state.
     pub(crate) fn open() -> anyhow::Result<Self> {
-        Self::open_as(false)
+        Self::open_in(folder(), false)
     }
 
     /// Takes the lock if nobody holds it, and reads the state.
     pub(crate) fn open_as_guest() -> anyhow::Result<Self> {
-        Self::open_as(true)
+        Self::open_in(folder(), true)
     }
 
     /// True if another instance holds the lock, and so nothing can be written down.
@@ -72,7 +72,7 @@ impl Store {
     /// Keeps other instances from rewriting a file; `path` is its real path. It is locked in the state folder: the
     /// file's own folder may be anywhere and is not ours.
     pub(crate) fn lock_file(&self, path: &Path) -> anyhow::Result<FileLock> {
-        let lock = self.folder.join(format!("file-{:016x}.lock", fnv1a(path.as_os_str().as_bytes())));
+        let lock = self.folder.join(format!("file-{}.lock", name_for(path)));
         let file = File::options().create(true).truncate(false).write(true).open(&lock);
         let file = file.with_context(|| format!("{}: cannot open the lock", lock.display()))?;
         let end = Instant::now() + FILE_LOCK_WITHIN;
@@ -90,8 +90,36 @@ impl Store {
         }
     }
 
-    fn open_as(may_be_guest: bool) -> anyhow::Result<Self> {
-        let folder = folder();
+    /// Writes a journal for a file, down to the disk, and says where. For who holds the file's lock.
+    pub(crate) fn store_journal(&self, path: &Path, text: &str) -> anyhow::Result<PathBuf> {
+        let journal = self.journal_of(path);
+        write_whole(&self.folder, &journal, text, 0o600).with_context(|| {
+            format!("{}: cannot write the journal; make room and see that the folder is writable", journal.display())
+        })?;
+        Ok(journal)
+    }
+
+    /// Where the journal for a file is, if there is one.
+    pub(crate) fn journal(&self, path: &Path) -> Option<PathBuf> {
+        Some(self.journal_of(path)).filter(|journal| journal.exists())
+    }
+
+    /// All journals.
+    pub(crate) fn journals(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let is_journal = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(JOURNAL) && name.ends_with(".yaml")
+        };
+        entries.map(|entry| entry.path()).filter(is_journal).collect()
+    }
+
+    fn journal_of(&self, path: &Path) -> PathBuf {
+        self.folder.join(format!("{JOURNAL}{}.yaml", name_for(path)))
+    }
+
+    /// As the others, in a folder.
+    pub(crate) fn open_in(folder: PathBuf, may_be_guest: bool) -> anyhow::Result<Self> {
         let help = "make the folder writable for this user, or name another one in STATE_DIRECTORY";
         fs::create_dir_all(&folder)
             .with_context(|| format!("{}: cannot create the state folder; {help}", folder.display()))?;
@@ -112,7 +140,12 @@ impl Store {
         };
         let mut memory = read(&folder)?;
         memory.enter_boot(&clock::boot_id());
-        Ok(Self { folder, memory: Mutex::new(memory), change: Mutex::new(()), lock })
+        memory.rename_targets(target::key);
+        let store = Self { folder, memory: Mutex::new(memory), change: Mutex::new(()), lock };
+        if !store.is_guest() {
+            file::repair_all(&store);
+        }
+        Ok(store)
     }
 
     /// A copy of what is remembered.
@@ -172,6 +205,14 @@ pub(crate) fn is_locked() -> bool {
     matches!(looked, Ok(Err(TryLockError::WouldBlock)))
 }
 
+/// How the name of a journal begins.
+const JOURNAL: &str = "journal-";
+
+/// What a file with this real path is called in the state folder.
+fn name_for(path: &Path) -> String {
+    format!("{:016x}", fnv1a(path.as_os_str().as_bytes()))
+}
+
 /// The same in every version of the program, since two may run side by side.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
@@ -227,16 +268,21 @@ fn read(folder: &Path) -> anyhow::Result<Memory> {
 
 fn write(folder: &Path, memory: &Memory) -> anyhow::Result<()> {
     let path = state_file(folder);
-    let temporary = folder.join("state.yaml.new");
-    let text = memory.to_text()?;
-    let attempt = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    attempt().with_context(|| {
+    write_whole(folder, &path, &memory.to_text()?, 0o666).with_context(|| {
         format!("{}: cannot write the state; make room and see that the folder is writable", path.display())
     })
+}
+
+/// Writes a file of the state folder so that it is the old one or the new one, whatever happens, and durably.
+fn write_whole(folder: &Path, path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    let mut file = File::options().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fault::point("state_written");
+    fs::rename(&temporary, path)?;
+    fault::point("state_renamed");
+    File::open(folder)?.sync_all()
 }

@@ -7,11 +7,11 @@ use watcher_core::choose::{NodeId, Position};
 use watcher_core::config::{Config, Target};
 use watcher_core::plan::{Debt, Due, Wanted};
 
-use crate::clock;
-use crate::file::{Fingerprint, Original, Placed};
+use crate::file::{self, Fingerprint, Original, Placed};
 use crate::monitor::metrics;
 use crate::restart::{self, CarriedOut};
 use crate::state::Store;
+use crate::{clock, fault};
 
 /// The active node, as targets are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,18 +74,22 @@ impl Keeper {
         let node = &self.config.nodes[active.node.index()];
         let values = target.wanted(node);
         let original = Original::read(&target.file)?;
-        if original.edit(&values)?.replaced.is_empty() {
+        if self.store.journal(original.path()).is_none() && original.edit(&values)?.replaced.is_empty() {
+            // A watcher that was killed right after it had put this version in place left the one before.
+            original.sweep();
             return Ok(original.seen());
         }
-        let _alone = self.store.lock_file(original.path())?;
+        let alone = self.store.lock_file(original.path())?;
+        fault::point("locked");
         original.sweep();
+        file::repair(original.path(), &self.store, &alone)?;
         for _ in 0..WRITE_ATTEMPTS {
             let original = Original::read(&target.file)?;
             let edited = original.edit(&values)?;
             if edited.replaced.is_empty() {
                 return Ok(original.seen());
             }
-            let staged = original.stage(&edited.text)?;
+            let staged = original.stage(&edited.text, target.write, &self.store)?;
             let before = self.debt();
             if self.store.is_guest() {
                 // Whoever holds the lock may have followed a newer node since this one was asked.
@@ -102,7 +106,9 @@ impl Keeper {
                     }
                 })?;
             }
+            fault::point("owed");
             let placed = staged.place();
+            fault::point("placed");
             if let Ok(Placed::Done(seen)) = placed {
                 let changes: Vec<String> = edited
                     .replaced
@@ -158,7 +164,9 @@ impl Keeper {
         let issued = self.debt().rewrites;
         // On disk while the application restarts, so that the limit holds for a watcher that is killed again and again.
         let noting = self.note(move |debt, target| debt.restart_begins(begun, target.restart.limit));
+        fault::point("restart_begins");
         let (outcome, ()) = tokio::join!(restart::carry_out(target, || self.debt().rewrites > issued), noting);
+        fault::point("restart_carried_out");
         metrics::restarted(name, metrics::Outcome::of(&outcome), clock::now().since(begun));
         match outcome {
             Ok(CarriedOut::Restarted) if target.verify.is_some() => {
@@ -227,7 +235,11 @@ impl Keeper {
 
 /// By what a target's debt is known: where its file really is.
 pub(crate) fn key(file: &Path) -> PathBuf {
-    std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf())
+    std::fs::canonicalize(file).unwrap_or_else(|_| match (file.parent(), file.file_name()) {
+        // It may not be there yet.
+        (Some(folder), Some(name)) => key(folder).join(name),
+        _ => file.to_path_buf(),
+    })
 }
 
 /// Tells of restarts that are owed to files which are no longer configured.

@@ -161,6 +161,11 @@ fn check_says_what_is_wrong_with_each_target() {
         ),
         (Some(b"db_master: \xff\n"), "env.yaml, line 1: not UTF-8 text"),
         (Some(b"db_master:\n- address: \"{{ db }}\"\n"), "holds the template mark {{"),
+        (Some(b"a: 1\n---\ndb_master:\n- address: db01\n"), "write in the target which one is meant: document: 2"),
+        (
+            Some(b"x: &x {address: db01}\ndb_master:\n- <<: *x\n"),
+            "env.yaml, line 3: db_master[0].address is merged in (<<) from the mapping on line 1",
+        ),
     ] {
         let site = Site::new();
         match env {
@@ -176,6 +181,29 @@ fn check_says_what_is_wrong_with_each_target() {
     let site = Site::new();
     site.reconfigure("/bin/true", "/nonexistent/reload");
     assert!(site.ends_with(&["check"], 3).contains("/nonexistent/reload cannot be run"));
+}
+
+#[test]
+fn two_targets_with_one_file_are_refused_whatever_they_call_it() {
+    for (there, names) in [(true, ["env.yaml", "link.yaml"]), (false, ["real/new.yaml", "linked/new.yaml"])] {
+        let site = Site::new();
+        fs::create_dir(site.path("real")).unwrap();
+        std::os::unix::fs::symlink("env.yaml", site.path("link.yaml")).unwrap();
+        std::os::unix::fs::symlink("real", site.path("linked")).unwrap();
+        let target = |name: &str| {
+            format!(
+                "- file: {}\n  set: {{a: \"{{host}}\"}}\n  restart: {{command: [/bin/true]}}\n",
+                site.path(name).display()
+            )
+        };
+        let text = fs::read_to_string(site.path("watcher.yaml")).unwrap();
+        let nodes = text.split_once("targets:\n").unwrap().0;
+        site.configure(&format!("{nodes}targets:\n{}{}", target(names[0]), target(names[1])));
+        for command in ["once", "run", "check"] {
+            let said = site.ends_with(&[command], 78);
+            assert!(said.contains("have the same file, ") && said.contains(names[0]), "{there}: {said}");
+        }
+    }
 }
 
 #[test]

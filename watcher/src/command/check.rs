@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use nix::unistd::{AccessFlags, access};
 use watcher_core::choose::{Choice, NodeId, choose};
-use watcher_core::config::{Config, NodeConfig, RestartHow, Target};
+use watcher_core::config::{Config, NodeConfig, RestartHow, Target, Write};
 use watcher_core::dropin::OWN_UNIT;
 
 use super::{ask_both, describe, observations};
@@ -99,7 +99,7 @@ pub(crate) fn tell_of_read_only_folders(config: &Config) {
     for target in &config.targets {
         // A file that cannot be read is told of when it is followed.
         if let Ok(original) = Original::read(&target.file)
-            && let Err(problem) = writable(&original)
+            && let Err(problem) = writable(&original, target.write)
         {
             tracing::error!("{}: {problem}", target.name);
         }
@@ -109,17 +109,22 @@ pub(crate) fn tell_of_read_only_folders(config: &Config) {
 fn editable(target: &Target, node: &NodeConfig) -> Result<String, String> {
     let original = Original::read(&target.file).map_err(|error| format!("{error:#}"))?;
     let edited = original.edit(&target.wanted(node)).map_err(|error| format!("{error:#}"))?;
-    writable(&original)?;
+    original.rehearse(target.write).map_err(|error| format!("{error:#}"))?;
     let state = if edited.replaced.is_empty() { "up to date" } else { "editable, and not up to date" };
     Ok(format!("{}: {state}", target.file.display()))
 }
 
-fn writable(original: &Original) -> Result<(), String> {
-    access(original.folder(), AccessFlags::W_OK).map_err(|error| {
+/// At a glance: the rehearsal would wait for the disk.
+fn writable(original: &Original, write: Write) -> Result<(), String> {
+    let (what, path) = match write {
+        Write::Rename => ("folder", original.folder()),
+        Write::InPlace => ("file", original.path()),
+    };
+    access(path, AccessFlags::W_OK).map_err(|error| {
         format!(
-            "{}: the folder is not writable ({}); let this user write to it (under systemd: ReadWritePaths=, as check \
+            "{}: the {what} is not writable ({}); let this user write to it (under systemd: ReadWritePaths=, as check \
              --systemd-dropin prints it)",
-            original.folder().display(),
+            path.display(),
             error.desc()
         )
     })

@@ -135,13 +135,20 @@ impl Minder {
             Ok(seen) => {
                 self.settled = Some((active, seen));
                 self.failures = Failures::default();
-                self.troubles.lock().remove(&self.keeper.target().name);
+                let name = self.keeper.target().name.clone();
+                if self.given_up {
+                    self.troubles.lock().insert(name, "another program keeps changing the file back".to_owned());
+                } else {
+                    self.troubles.lock().remove(&name);
+                }
                 self.calm
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 self.troubles.lock().insert(self.keeper.target().name.clone(), error.clone());
-                self.failures.next(&self.keeper.target().name, error)
+                let pause = self.failures.next(&self.keeper.target().name, error);
+                // To see that a file is not there yet costs nothing.
+                if self.keeper.look().await.is_none() { pause.min(self.calm) } else { pause }
             }
         };
         self.look_again = Instant::now() + pause;
@@ -149,14 +156,14 @@ impl Minder {
 
     /// Looks at a file that was right, and puts it right again if another program undid that.
     async fn see(&mut self, active: Active, before: Option<Fingerprint>) -> anyhow::Result<Option<Fingerprint>> {
-        if self.given_up {
-            return Ok(before);
-        }
         if before.is_some() && self.keeper.look().await == before {
             return Ok(before);
         }
         let (seen, is_right) = self.keeper.compare(active).await?;
         if is_right {
+            self.given_up = false;
+        }
+        if is_right || self.given_up {
             return Ok(Some(seen));
         }
         let target = self.keeper.target();
@@ -166,8 +173,8 @@ impl Minder {
         }
         self.given_up = true;
         tracing::error!(
-            "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until there is another \
-             active node; stop that program",
+            "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until it is right \
+             again or there is another active node; stop that program",
             target.name,
             target.file.display(),
             Repairs::COUNT,
