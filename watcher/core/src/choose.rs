@@ -168,6 +168,12 @@ impl Contested {
             let [one, two] = observations.map(Observation::system_identifier);
             return one.is_none() || one != two;
         }
+        if let [Some(one), Some(two)] = observations.map(Observation::candidate)
+            && one.timeline != two.timeline
+        {
+            // Both speak, so neither can be on the other's timeline unseen.
+            return false;
+        }
         !observations.into_iter().any(|observation| match observation {
             Observation::Unreachable => false,
             Observation::Standby { system_identifier } => system_identifier == self.system_identifier,
@@ -489,6 +495,7 @@ mod tests {
             ([primary(A, 2), primary(A, 2)], &[([standby(A), primary(A, 2)], second)]),
             ([primary(A, 2), primary(A, 2)], &[([fenced(A, 2), primary(A, 2)], second)]),
             ([primary(A, 2), primary(A, 2)], &[([Unreachable, primary(A, 3)], active(NodeId::Second, A, 3))]),
+            ([primary(A, 2), primary(A, 2)], &[([primary(A, 1), primary(A, 2)], second)]),
             (
                 [primary(A, 2), primary(A, 2)],
                 &[
