@@ -106,8 +106,10 @@ mod tests {
             let patience = Health::new(&config, Instant::now()).patience;
             for pace in [Pace::Calm, Pace::Outage] {
                 for ended in [Ended::Answered, Ended::Refused, Ended::Rejected, Ended::Silent] {
-                    let longest = pause(config.polling, pace, ended, u32::MAX).mul_f64(1.1);
-                    assert!(longest + config.connection.timeout * 2 < patience, "{calm:?} {pace:?} {ended:?}");
+                    for lasting in [Duration::ZERO, Duration::from_secs(86_400 * 365)] {
+                        let longest = pause(config.polling, pace, lasting, ended, u32::MAX).mul_f64(1.1);
+                        assert!(longest + config.connection.timeout * 2 < patience, "{calm:?} {pace:?} {ended:?}");
+                    }
                 }
             }
         }

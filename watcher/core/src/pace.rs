@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::choose::{Choice, Nobody};
+
 /// How fast both nodes are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
@@ -9,6 +11,24 @@ pub enum Pace {
     Calm,
     /// It does not, or is late with its answer: whoever is promoted must be seen at once.
     Outage,
+}
+
+impl Pace {
+    /// What a choice calls for; `late` says that the active node takes longer than usual to answer.
+    ///
+    /// Where evidence contradicts itself somebody has to step in, and nothing is won by asking fast.
+    pub fn after(choice: Choice, late: bool) -> Self {
+        match choice {
+            Choice::Active(..) if late => Self::Outage,
+            Choice::Active(..) | Choice::TwoPrimaries(_) => Self::Calm,
+            Choice::Nobody(reason) => match reason {
+                Nobody::BothUnreachable | Nobody::NoPrimary | Nobody::Superseded { .. } => Self::Outage,
+                Nobody::IdentifiersDiffer(_) | Nobody::OtherCluster { .. } | Nobody::PredecessorUnknown { .. } => {
+                    Self::Calm
+                }
+            },
+        }
+    }
 }
 
 /// The intervals of the configuration.
@@ -20,8 +40,8 @@ pub struct Intervals {
     pub outage: Duration,
 }
 
-/// How the last attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the last attempt ended, in the order of how long it keeps us from knowing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// With an answer; the connection stays open.
     Answered,
@@ -36,14 +56,19 @@ pub enum Ended {
 /// The longest pause after attempts without an answer, in intervals of the calm.
 const SILENT_PAUSE_LIMIT: u32 = 5;
 
-/// The pause before the next attempt; `in_a_row` counts the attempts that ended the same way.
-pub fn pause(intervals: Intervals, pace: Pace, ended: Ended, in_a_row: u32) -> Duration {
+/// What part of an outage may pass between two questions. A short outage is not made longer by that, and one that lasts for
+/// hours does not cost the node that answers twenty questions a second.
+const PART_OF_OUTAGE: u32 = 1000;
+
+/// The pause before the next attempt; `in_a_row` counts the attempts that ended the same way, `lasting` is how long the
+/// pace has been what it is.
+pub fn pause(intervals: Intervals, pace: Pace, lasting: Duration, ended: Ended, in_a_row: u32) -> Duration {
     let doubled = |start: Duration, longest: Duration| {
         start.saturating_mul(2_u32.saturating_pow(in_a_row.saturating_sub(1))).min(longest)
     };
     let base = match pace {
         Pace::Calm => intervals.calm,
-        Pace::Outage => intervals.outage.min(intervals.calm),
+        Pace::Outage => intervals.outage.max(lasting / PART_OF_OUTAGE).min(intervals.calm),
     };
     match ended {
         Ended::Answered | Ended::Refused => base,
@@ -61,6 +86,8 @@ pub fn late_after(intervals: Intervals) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choose::{NodeId, Position, TwoPrimaries};
+    use crate::units::{SystemIdentifier, Timeline};
 
     const INTERVALS: Intervals = Intervals { calm: Duration::from_secs(1), outage: Duration::from_millis(50) };
 
@@ -80,10 +107,43 @@ mod tests {
             (Pace::Calm, Ended::Silent, u32::MAX, 5000),
         ] {
             assert_eq!(
-                pause(INTERVALS, pace, ended, in_a_row),
+                pause(INTERVALS, pace, Duration::ZERO, ended, in_a_row),
                 Duration::from_millis(want),
                 "{pace:?} {ended:?} {in_a_row}"
             );
+        }
+    }
+
+    #[test]
+    fn an_outage_that_lasts_is_asked_about_less_often() {
+        for (seconds, want) in [(20, 50), (50, 50), (200, 200), (86_400, 1000)] {
+            let lasting = Duration::from_secs(seconds);
+            let pause = pause(INTERVALS, Pace::Outage, lasting, Ended::Answered, 1);
+            assert_eq!(pause, Duration::from_millis(want), "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_contradiction_is_no_outage() {
+        let (one, two) = (SystemIdentifier(1), SystemIdentifier(2));
+        let position = Position { system_identifier: one, timeline: Timeline(2) };
+        let node = NodeId::First;
+        for (choice, late, want) in [
+            (Choice::Active(node, position), false, Pace::Calm),
+            (Choice::Active(node, position), true, Pace::Outage),
+            (Choice::Nobody(Nobody::BothUnreachable), false, Pace::Outage),
+            (Choice::Nobody(Nobody::NoPrimary), false, Pace::Outage),
+            (
+                Choice::Nobody(Nobody::Superseded { node, timeline: Timeline(1), highest: Timeline(2) }),
+                false,
+                Pace::Outage,
+            ),
+            (Choice::Nobody(Nobody::IdentifiersDiffer([one, two])), true, Pace::Calm),
+            (Choice::Nobody(Nobody::OtherCluster { node, system_identifier: two }), false, Pace::Calm),
+            (Choice::Nobody(Nobody::PredecessorUnknown { node, timeline: Timeline(2) }), false, Pace::Calm),
+            (Choice::TwoPrimaries(TwoPrimaries::SameTimeline(Timeline(2))), false, Pace::Calm),
+        ] {
+            assert_eq!(Pace::after(choice, late), want, "{choice:?}");
         }
     }
 }

@@ -3,12 +3,21 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use watcher_core::conninfo::Conninfo;
+use watcher_core::conninfo::{Endpoint, Parameters, Secret};
 use watcher_core::passfile;
 
 /// The password that libpq would find.
-pub(super) fn find(conninfo: &Conninfo, dbname: &str, user: &str) -> Result<Option<String>, String> {
-    let named = conninfo.passfile.as_ref().map(PathBuf::from);
+pub(super) fn find(
+    parameters: &Parameters,
+    endpoint: &Endpoint,
+    dbname: &str,
+    user: &str,
+) -> Result<Option<String>, String> {
+    if let Some(Secret(password)) = &parameters.password {
+        return Ok(Some(password.clone()));
+    }
+    let environment = || std::env::var_os("PGPASSFILE").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = parameters.passfile.as_ref().map(PathBuf::from).or_else(environment);
     let Some(file) = named.clone().or_else(|| std::env::home_dir().map(|home| home.join(".pgpass"))) else {
         return Ok(None);
     };
@@ -25,16 +34,5 @@ pub(super) fn find(conninfo: &Conninfo, dbname: &str, user: &str) -> Result<Opti
     }
     let text = std::fs::read_to_string(&file)
         .map_err(|error| format!("{}: cannot read the passfile: {error}", file.display()))?;
-    let host = match (&conninfo.host, conninfo.hostaddr) {
-        (Some(host), _) if is_default_socket_folder(host) => "localhost".to_owned(),
-        (Some(host), _) => host.clone(),
-        (None, Some(address)) => address.to_string(),
-        (None, None) => "localhost".to_owned(),
-    };
-    Ok(passfile::find(&text, &host, conninfo.port, dbname, user))
-}
-
-/// The folders that builds of libpq use when no host is given.
-fn is_default_socket_folder(host: &str) -> bool {
-    matches!(host, "/tmp" | "/run/postgresql" | "/var/run/postgresql")
+    Ok(passfile::find(&text, &endpoint.name_in_passfile(), endpoint.port, dbname, user))
 }

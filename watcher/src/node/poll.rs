@@ -4,14 +4,16 @@
 //! the node is asked again over a new one, without waiting for the next interval.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
 use watcher_core::choose::{NodeId, Observation};
 use watcher_core::config::Config;
+use watcher_core::conninfo::Conninfo;
 use watcher_core::pace::{Ended, Pace, late_after, pause};
 
 use super::{Failure, Session, within};
+use crate::clock;
 
 /// What is asked besides what the node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,73 +45,39 @@ pub(crate) async fn keep_asking(
     mut question: watch::Receiver<Question>,
     reports: mpsc::Sender<(NodeId, Report)>,
 ) {
-    let node = &config.nodes[id.index()];
-    let limit = config.connection.timeout;
-    let mut session: Option<Session> = None;
     let mut last = (Ended::Answered, 0_u32);
-    let mut log_seen = question.borrow_and_update().log_wanted;
-    let mut log_tries = 0;
+    let asked = *question.borrow_and_update();
+    let mut node = Node { id, config, session: None, log: LogWanted { seen: asked.log_wanted.0, tries: 0 } };
+    let mut pace = (asked.pace, clock::now());
     loop {
-        let begun = Instant::now();
-        let outcome = {
-            let attempt = within(limit, attempt(node, &mut session));
-            tokio::pin!(attempt);
-            match timeout(late_after(config.polling), &mut attempt).await {
-                Ok(outcome) => outcome,
-                Err(_) => {
-                    if reports.send((id, Report::Late)).await.is_err() {
-                        return;
-                    }
-                    attempt.await
-                }
-            }
-        };
-        let ended = outcome.as_ref().map_or_else(|failure| failure.ended, |_| Ended::Answered);
-        if ended != Ended::Answered {
-            session = None;
-        }
+        let begun = clock::now();
+        let Some(ended) = node.ask(&reports).await else { return };
         last = (ended, if last.0 == ended { last.1.saturating_add(1) } else { 1 });
-        if reports.send((id, Report::Asked(outcome))).await.is_err() {
+        let log_wanted = question.borrow_and_update().log_wanted;
+        if !node.read_log(log_wanted, &reports).await {
             return;
         }
-
-        let wanted = question.borrow_and_update().log_wanted;
-        if wanted != log_seen {
-            log_seen = wanted;
-            log_tries = if wanted.1 == id { LOG_TRIES } else { 0 };
-        }
-        if log_tries > 0
-            && let Some(open) = &session
-        {
-            log_tries -= 1;
-            let row = within(limit, open.failover_log()).await;
-            let hangs = row.is_err();
-            // A promotion comes before its row. This is the question after the one that showed the promotion, an
-            // interval later; a row that is still not there is asked for again.
-            if hangs || matches!(row, Ok(Some(_))) || log_tries == 0 {
-                log_tries = 0;
-                if reports.send((id, Report::LogRow(row))).await.is_err() {
-                    return;
-                }
-            }
-            if hangs {
-                // A question that is still outstanding there must not hold up the next one, nor be asked again and again.
-                session = None;
-            }
+        if !node.config.connection.keep_open {
+            node.session = None;
         }
 
         // Jitter, so that many watchers do not ask as one.
         let jitter = 0.9 + fastrand::f64() * 0.2;
+        let polling = node.config.polling;
         loop {
-            let pace = question.borrow_and_update().pace;
-            let next = begun + pause(config.polling, pace, last.0, last.1).mul_f64(jitter);
+            let asked = question.borrow_and_update().pace;
+            if asked != pace.0 {
+                pace = (asked, clock::now());
+            }
+            let lasting = clock::now().since(pace.1);
+            let next = begun.after(pause(polling, pace.0, lasting, last.0, last.1).mul_f64(jitter));
             tokio::select! {
-                () = sleep_until(next) => break,
+                () = clock::sleep_until(next) => break,
                 changed = question.changed() => if changed.is_err() { return },
-                () = ended_of(&mut session) => {
-                    session = None;
+                () = node.connection_ended() => {
+                    node.session = None;
                     // A server that accepts connections and ends them at once is not asked without a pause.
-                    sleep_until(begun + config.polling.outage).await;
+                    clock::sleep_until(begun.after(polling.outage)).await;
                     break;
                 }
             }
@@ -117,26 +85,90 @@ pub(crate) async fn keep_asking(
     }
 }
 
+/// One node, and the connection to it.
+struct Node {
+    id: NodeId,
+    config: Arc<Config>,
+    session: Option<Session>,
+    log: LogWanted,
+}
+
+/// Which row of failover_log is asked for, and how often still.
+struct LogWanted {
+    seen: u64,
+    tries: u32,
+}
+
+impl Node {
+    /// Makes one attempt, tells how it ended, and says so; nothing if nobody listens any more.
+    async fn ask(&mut self, reports: &mpsc::Sender<(NodeId, Report)>) -> Option<Ended> {
+        let (limit, late) = (self.config.connection.timeout, late_after(self.config.polling));
+        let conninfo = &self.config.nodes[self.id.index()].conninfo;
+        let outcome = {
+            let attempt = within(limit, attempt(conninfo, limit, &mut self.session));
+            tokio::pin!(attempt);
+            match clock::within(late, &mut attempt).await {
+                Some(outcome) => outcome,
+                None => {
+                    reports.send((self.id, Report::Late)).await.ok()?;
+                    attempt.await
+                }
+            }
+        };
+        let ended = outcome.as_ref().map_or_else(|failure| failure.ended, |_| Ended::Answered);
+        if ended != Ended::Answered {
+            self.session = None;
+        }
+        reports.send((self.id, Report::Asked(outcome))).await.ok()?;
+        Some(ended)
+    }
+
+    /// Reads the newest row of failover_log if it is wanted of this node; false if nobody listens any more.
+    ///
+    /// A promotion comes before its row. This is the question after the one that showed the promotion, an interval later; a
+    /// row that is still not there is asked for again.
+    async fn read_log(&mut self, wanted: (u64, NodeId), reports: &mpsc::Sender<(NodeId, Report)>) -> bool {
+        if wanted.0 != self.log.seen {
+            self.log = LogWanted { seen: wanted.0, tries: if wanted.1 == self.id { LOG_TRIES } else { 0 } };
+        }
+        let Some(session) = self.session.as_ref().filter(|_| self.log.tries > 0) else {
+            return true;
+        };
+        self.log.tries -= 1;
+        let row = session.failover_log().await;
+        if row.as_ref().is_err_and(|failure| failure.ended == Ended::Silent) {
+            // An answer that is still to come would be in the way of the next question.
+            self.session = None;
+        }
+        let may_come = match &row {
+            Ok(row) => row.is_none(),
+            Err(failure) => failure.is_lack_of_time(),
+        };
+        if may_come && self.log.tries > 0 {
+            return true;
+        }
+        self.log.tries = 0;
+        reports.send((self.id, Report::LogRow(row))).await.is_ok()
+    }
+
+    async fn connection_ended(&mut self) {
+        match &mut self.session {
+            Some(session) => session.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// One attempt: over the open connection, or, if that proves broken, over a new one.
-async fn attempt(
-    node: &watcher_core::config::NodeConfig,
-    session: &mut Option<Session>,
-) -> Result<Observation, Failure> {
+async fn attempt(conninfo: &Conninfo, limit: Duration, session: &mut Option<Session>) -> Result<Observation, Failure> {
     if let Some(open) = session.as_mut().filter(|open| !open.is_over())
         && let Ok(observation) = open.ask().await
     {
         return Ok(observation);
     }
     *session = None;
-    let mut fresh = Session::open(node).await?;
+    let mut fresh = Session::open(conninfo, limit).await?;
     let observation = fresh.ask().await?;
     *session = Some(fresh);
     Ok(observation)
-}
-
-async fn ended_of(session: &mut Option<Session>) {
-    match session {
-        Some(session) => session.ended().await,
-        None => std::future::pending().await,
-    }
 }

@@ -1,17 +1,16 @@
 //! One connection to a node, and the question that is asked over it.
 
-use std::error::Error as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 use watcher_core::choose::Observation;
-use watcher_core::config::NodeConfig;
-use watcher_core::pace::Ended;
+use watcher_core::conninfo::Conninfo;
+use watcher_core::plan::Moment;
 use watcher_core::units::{SystemIdentifier, Timeline};
 
-use super::{password, tls};
+use super::Failure;
+use super::connect::{Driver, connect};
+use crate::clock;
 
 /// What a server is does not change while a connection to it lives, but an extension may come or go.
 const LOOK_FOR_FENCE_EVERY: Duration = Duration::from_secs(60);
@@ -37,14 +36,9 @@ const WALFILE: &str = "case when pg_catalog.pg_is_in_recovery() then null \
 /// The row that a promotion leaves. Only its first two columns are sure to exist.
 const FAILOVER_LOG: &str = "select * from public.failover_log order by unixtime desc limit 1";
 
-/// An attempt that gave no observation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// In what way.
-    pub(crate) ended: Ended,
-    /// Why, for people.
-    pub(crate) message: String,
-}
+/// How long the server may work on the newest row of failover_log: short against the interval between two questions, which it
+/// must not hold up.
+const LOG_WITHIN: Duration = Duration::from_millis(100);
 
 /// An open connection.
 #[derive(Debug)]
@@ -54,13 +48,15 @@ pub(crate) struct Session {
     question: Statement,
     system_identifier: SystemIdentifier,
     status_view: Option<String>,
-    looked: Instant,
+    looked: Moment,
 }
 
 impl Session {
-    /// Connects. The caller sets the time limit.
-    pub(crate) async fn open(node: &NodeConfig) -> Result<Self, Failure> {
-        let (client, driver) = connect(node).await?;
+    /// Connects, within a time limit that holds for each later question on the server's side as well: one that waits for a lock
+    /// does not outlive us there.
+    pub(crate) async fn open(conninfo: &Conninfo, limit: Duration) -> Result<Self, Failure> {
+        let (client, driver) = connect(conninfo, limit).await?;
+        client.batch_execute(&format!("set statement_timeout = {}", limit.as_millis())).await?;
         let about = about(&client).await?;
         let question = prepare(&client, about.status_view.as_deref()).await?;
         Ok(Self {
@@ -69,19 +65,19 @@ impl Session {
             question,
             system_identifier: about.system_identifier,
             status_view: about.status_view,
-            looked: Instant::now(),
+            looked: clock::now(),
         })
     }
 
     /// Asks what the node is: one round trip, but for a second one now and then.
     pub(crate) async fn ask(&mut self) -> Result<Observation, Failure> {
-        if self.looked.elapsed() > LOOK_FOR_FENCE_EVERY {
+        if clock::now().since(self.looked) > LOOK_FOR_FENCE_EVERY {
             let about = about(&self.client).await?;
             if about.status_view != self.status_view {
                 self.question = prepare(&self.client, about.status_view.as_deref()).await?;
                 self.status_view = about.status_view;
             }
-            self.looked = Instant::now();
+            self.looked = clock::now();
         }
         let system_identifier = self.system_identifier;
         let row = self.client.query_one(&self.question, &[]).await?;
@@ -97,43 +93,21 @@ impl Session {
 
     /// Reads the newest row of failover_log: when, and which host. Whatever types the columns have, both come as text.
     pub(crate) async fn failover_log(&self) -> Result<Option<(String, String)>, Failure> {
-        let messages = self.client.simple_query(FAILOVER_LOG).await?;
+        // One message is one transaction, so that the setting ends with it, whatever becomes of the query.
+        let limited = format!("set local statement_timeout = {}; {FAILOVER_LOG}", LOG_WITHIN.as_millis());
+        let answer = clock::within(LOG_WITHIN * 2, self.client.simple_query(&limited)).await;
+        let messages = answer.ok_or_else(|| Failure::silent(LOG_WITHIN * 2))??;
         Ok(rows(&messages).find_map(|row| Some((row.try_get(0).ok()??.to_owned(), row.try_get(1).ok()??.to_owned()))))
     }
 
     /// Returns when the connection has ended.
     pub(crate) async fn ended(&mut self) {
-        let _ = (&mut self.driver.0).await;
+        self.driver.ended().await;
     }
 
     /// The connection has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.driver.0.is_finished()
-    }
-}
-
-/// The task that moves a connection's bytes. It ends with the session, and so closes the socket of one that is silent.
-#[derive(Debug)]
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn connect(node: &NodeConfig) -> Result<(Client, Driver), Failure> {
-    let mut config = client_config(node)?;
-    // Why a connection ended is told by the next attempt.
-    match tls::connector(&node.conninfo).map_err(Failure::unusable)? {
-        None => {
-            let (client, connection) = config.ssl_mode(SslMode::Disable).connect(NoTls).await?;
-            Ok((client, Driver(tokio::spawn(async { drop(connection.await) }))))
-        }
-        Some(connector) => {
-            let (client, connection) = config.ssl_mode(SslMode::Require).connect(connector).await?;
-            Ok((client, Driver(tokio::spawn(async { drop(connection.await) }))))
-        }
+        self.driver.is_over()
     }
 }
 
@@ -165,69 +139,4 @@ async fn prepare(client: &Client, status_view: Option<&str>) -> Result<Statement
 
 fn rows(messages: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
     messages.iter().filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None })
-}
-
-fn client_config(node: &NodeConfig) -> Result<tokio_postgres::Config, Failure> {
-    let conninfo = &node.conninfo;
-    let user = match &conninfo.user {
-        Some(user) => user.clone(),
-        None => nix::unistd::User::from_uid(nix::unistd::geteuid())
-            .ok()
-            .flatten()
-            .map(|user| user.name)
-            .ok_or_else(|| Failure::unusable("conninfo has no user, and this user has no name".to_owned()))?,
-    };
-    let dbname = conninfo.dbname.clone().unwrap_or_else(|| user.clone());
-    let mut config = tokio_postgres::Config::new();
-    if let Some(password) = password::find(conninfo, &dbname, &user).map_err(Failure::unusable)? {
-        config.password(password);
-    }
-    config.user(user).dbname(dbname).port(conninfo.port);
-    config.application_name(conninfo.application_name.as_deref().unwrap_or("pg-keeper-watcher"));
-    if let Some(host) = &conninfo.host {
-        config.host(host);
-    }
-    if let Some(address) = conninfo.hostaddr {
-        config.hostaddr(address);
-        if conninfo.host.is_none() {
-            // It is also the name that a certificate is compared with.
-            config.host(address.to_string());
-        }
-    }
-    if let Some(options) = &conninfo.options {
-        config.options(options);
-    }
-    if let Some(seconds) = conninfo.connect_timeout {
-        config.connect_timeout(Duration::from_secs(seconds.into()));
-    }
-    Ok(config)
-}
-
-impl Failure {
-    /// The node cannot be asked like this, or its answer cannot be used.
-    fn unusable(message: String) -> Self {
-        Self { ended: Ended::Rejected, message }
-    }
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        use std::io::ErrorKind::{ConnectionRefused, NotFound, TimedOut};
-        if let Some(db) = error.as_db_error() {
-            return Self { ended: Ended::Rejected, message: format!("{} ({})", db.message(), db.code().code()) };
-        }
-        let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-        let ended = match io.map(std::io::Error::kind) {
-            Some(ConnectionRefused | NotFound) => Ended::Refused,
-            Some(TimedOut) => Ended::Silent,
-            // The resolver's own errors bear no kind.
-            Some(_) if io.is_some_and(|io| io.raw_os_error().is_none()) => Ended::Silent,
-            Some(_) | None => Ended::Rejected,
-        };
-        let message = match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        Self { ended, message }
-    }
 }

@@ -49,6 +49,8 @@ pub struct NodeConfig {
 pub struct Connection {
     /// The time limit of one attempt, from resolving the name to the answer.
     pub timeout: Duration,
+    /// Whether a connection stays open from one question to the next.
+    pub keep_open: bool,
 }
 
 /// A file, the values in it, and the application that reads it.

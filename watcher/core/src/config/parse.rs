@@ -8,7 +8,7 @@ use super::reader::{Field, Section};
 use super::{
     Config, ConfigError, Connection, NodeConfig, Restart, RestartHow, Signal, Target, Template, Verify, Write,
 };
-use crate::conninfo::{Conninfo, SslMode};
+use crate::conninfo::{Conninfo, Pairs};
 use crate::pace::Intervals;
 use crate::units::{Address, parse_limit};
 use crate::yaml;
@@ -22,7 +22,7 @@ pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
     let mut top = Section::new("", root)?;
     let (defaults, connection) = match top.take("connection") {
         Some(field) => connection(field.section()?)?,
-        None => (Defaults::default(), Connection { timeout: TIMEOUT }),
+        None => (Pairs::new(), Connection { timeout: TIMEOUT, keep_open: true }),
     };
     let polling = match top.take("polling") {
         Some(field) => polling(field.section()?)?,
@@ -40,24 +40,31 @@ const POLLING: Intervals = Intervals { calm: Duration::from_secs(1), outage: Dur
 /// Asking more often than this would load a server without being of use to anybody.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a node's conninfo does not say for itself.
-#[derive(Default)]
-struct Defaults {
-    passfile: Option<String>,
-    sslmode: Option<SslMode>,
-    sslrootcert: Option<String>,
+/// The keywords of a conninfo that can be given for both nodes.
+const SHARED_KEYWORDS: [&str; 5] = ["passfile", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+
+fn connection(mut section: Section<'_>) -> Result<(Pairs, Connection), ConfigError> {
+    let mut defaults = Pairs::new();
+    for keyword in SHARED_KEYWORDS {
+        if let Some(field) = section.take(keyword) {
+            let value = field.text()?;
+            Conninfo::with_defaults("host=unknown", Pairs::from([(keyword.to_owned(), value.to_owned())]))
+                .map_err(|message| field.error(message))?;
+            defaults.insert(keyword.to_owned(), value.to_owned());
+        }
+    }
+    let timeout = section.positive_duration("timeout", TIMEOUT)?;
+    let keep_open = section.take("keep_open").map_or(Ok(true), |field| field.read(yes_or_no))?;
+    section.finish(&["passfile", "sslmode", "sslrootcert", "sslcert", "sslkey", "timeout", "keep_open"])?;
+    Ok((defaults, Connection { timeout, keep_open }))
 }
 
-fn connection(mut section: Section<'_>) -> Result<(Defaults, Connection), ConfigError> {
-    let text = |field: Option<Field<'_>>| field.map(|field| field.text().map(str::to_owned)).transpose();
-    let defaults = Defaults {
-        passfile: text(section.take("passfile"))?,
-        sslmode: section.take("sslmode").map(|field| field.read(str::parse)).transpose()?,
-        sslrootcert: text(section.take("sslrootcert"))?,
-    };
-    let timeout = section.positive_duration("timeout", TIMEOUT)?;
-    section.finish(&["passfile", "sslmode", "sslrootcert", "timeout"])?;
-    Ok((defaults, Connection { timeout }))
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
 }
 
 fn polling(mut section: Section<'_>) -> Result<Intervals, ConfigError> {
@@ -76,7 +83,7 @@ fn polling(mut section: Section<'_>) -> Result<Intervals, ConfigError> {
     Ok(polling)
 }
 
-fn nodes(field: &Field<'_>, defaults: &Defaults) -> Result<[NodeConfig; 2], ConfigError> {
+fn nodes(field: &Field<'_>, defaults: &Pairs) -> Result<[NodeConfig; 2], ConfigError> {
     let nodes: Vec<NodeConfig> =
         field.section()?.rest().iter().map(|entry| node(entry, defaults)).collect::<Result<_, _>>()?;
     let nodes: [NodeConfig; 2] = nodes
@@ -86,54 +93,27 @@ fn nodes(field: &Field<'_>, defaults: &Defaults) -> Result<[NodeConfig; 2], Conf
     if first.address.address == second.address.address {
         return Err(field.error(format!("both nodes have the address {}; give each its own", first.address.address)));
     }
-    let place = |node: &NodeConfig| (node.conninfo.host.clone(), node.conninfo.hostaddr, node.conninfo.port);
-    if place(first) == place(second) {
+    if first.conninfo.is_same_server(&second.conninfo) {
         return Err(field.error("the conninfo of both nodes names the same server; give each its own".to_owned()));
     }
     Ok(nodes)
 }
 
-fn node(field: &Field<'_>, defaults: &Defaults) -> Result<NodeConfig, ConfigError> {
+fn node(field: &Field<'_>, defaults: &Pairs) -> Result<NodeConfig, ConfigError> {
     if field.key.is_empty() || field.key.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(field.error("a node's name is a word without blanks".to_owned()));
     }
     let mut section = field.section()?;
     let conninfo_field = section.require("conninfo", "conninfo: \"host=... dbname=pg_state user=...\"")?;
-    let mut conninfo = conninfo_field.read(Conninfo::parse)?;
-    conninfo.passfile = conninfo.passfile.or_else(|| defaults.passfile.clone());
-    conninfo.sslmode = conninfo.sslmode.or(defaults.sslmode);
-    conninfo.sslrootcert = conninfo.sslrootcert.or_else(|| defaults.sslrootcert.clone());
-    tls(&conninfo).map_err(|message| conninfo_field.error(message))?;
+    let conninfo = conninfo_field.read(|text| Conninfo::with_defaults(text, defaults.clone()))?;
     let address = match section.take("address") {
-        Some(address) => address.read(|text| Address::parse(text, conninfo.port))?,
-        None => default_address(&conninfo).ok_or_else(|| {
+        Some(address) => address.read(|text| Address::parse(text, conninfo.port()))?,
+        None => conninfo.address().ok_or_else(|| {
             field.error("address is missing; write what applications are told, like \"db01:5432\"".to_owned())
         })?,
     };
     section.finish(&["conninfo", "address"])?;
     Ok(NodeConfig { name: field.key.to_owned(), conninfo, address })
-}
-
-fn tls(conninfo: &Conninfo) -> Result<(), String> {
-    match (conninfo.sslmode, &conninfo.sslrootcert) {
-        (Some(SslMode::VerifyCa | SslMode::VerifyFull), None) => Err(
-            "sslrootcert is missing, which verify-ca and verify-full need; name the file with the authority's certificate"
-                .to_owned(),
-        ),
-        (_, Some(file)) if !file.starts_with('/') => {
-            Err(format!("sslrootcert {file:?} is not an absolute path; begin it with /"))
-        }
-        (_, Some(_) | None) => Ok(()),
-    }
-}
-
-fn default_address(conninfo: &Conninfo) -> Option<Address> {
-    match (&conninfo.host, conninfo.hostaddr) {
-        (Some(host), _) if host.starts_with('/') => None,
-        (Some(host), _) => Some(Address::from_parts(host, conninfo.port)),
-        (None, Some(address)) => Some(Address::from_parts(&address.to_string(), conninfo.port)),
-        (None, None) => None,
-    }
 }
 
 fn targets(field: &Field<'_>) -> Result<Vec<Target>, ConfigError> {

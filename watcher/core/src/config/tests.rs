@@ -33,8 +33,10 @@ fn every_key_is_understood() {
     let [first, second] = &config.nodes;
     assert_eq!((first.name.as_str(), first.address.address.as_str()), ("db01", "db01:5432"));
     assert_eq!((second.name.as_str(), second.address.address.as_str()), ("db02", "10.0.0.11:5433"));
-    assert_eq!(first.conninfo.passfile.as_deref(), Some("/etc/pg-keeper-watcher/pgpass"));
-    assert_eq!(second.conninfo.passfile.as_deref(), Some("/own"));
+    let passfile = |node: &NodeConfig| node.conninfo.complete(&Pairs::new()).unwrap().passfile;
+    assert_eq!(passfile(first).as_deref(), Some("/etc/pg-keeper-watcher/pgpass"));
+    assert_eq!(passfile(second).as_deref(), Some("/own"));
+    assert!(config.connection.keep_open);
     assert_eq!(config.connection.timeout, Duration::from_secs(3));
     assert_eq!(config.polling, Intervals { calm: Duration::from_secs(2), outage: Duration::from_millis(100) });
 
@@ -93,13 +95,29 @@ fn what_is_wrong_is_named_with_key_and_line() {
         ("timeout: 3s", "timeout: 0s", "line 5: connection.timeout: must be longer than 0"),
         (
             "sslmode: prefer",
-            "sslmode: verify-full",
-            "line 3: nodes.db01.conninfo: sslrootcert is missing, which verify-ca and verify-full need; name the file with the authority's certificate",
+            "sslmode: verify",
+            "line 5: connection.sslmode: sslmode \"verify\" is unknown; it is disable, allow, prefer, require, verify-ca or verify-full",
         ),
         (
             "sslmode: prefer",
             "sslmode: verify-full, sslrootcert: ca.crt",
-            "line 3: nodes.db01.conninfo: sslrootcert \"ca.crt\" is not an absolute path; begin it with /",
+            "line 5: connection.sslrootcert: sslrootcert \"ca.crt\" is not an absolute path; begin it with /",
+        ),
+        (
+            "sslmode: prefer",
+            "sslrootcert: system, sslmode: require",
+            "line 3: nodes.db01.conninfo: sslmode require is too weak for sslrootcert=system; use verify-full",
+        ),
+        ("timeout: 3s", "keep_open: maybe", "line 5: connection.keep_open: \"maybe\" is neither true nor false"),
+        (
+            second,
+            "  db02: {conninfo: \"host=10.0.0.11,10.1.0.11\"}",
+            "line 4: nodes.db02: address is missing; write what applications are told, like \"db01:5432\"",
+        ),
+        (
+            second,
+            "  db02: {conninfo: \"service=db02\"}",
+            "line 4: nodes.db02: address is missing; write what applications are told, like \"db01:5432\"",
         ),
         (
             "user=keeper_watch\"",

@@ -102,12 +102,8 @@ impl<'a> Watch<'a> {
             self.choice = Some(choice);
             self.announce(choice);
         }
-        // Where evidence contradicts itself somebody has to step in, and nothing is won by asking fast.
-        let pace = match choice {
-            Choice::Active(node, _) if self.seen[node.index()].late => Pace::Outage,
-            Choice::Active(..) | Choice::TwoPrimaries(_) => Pace::Calm,
-            Choice::Nobody(_) => Pace::Outage,
-        };
+        let late = matches!(choice, Choice::Active(node, _) if self.seen[node.index()].late);
+        let pace = Pace::after(choice, late);
         self.question.send_if_modified(|question| std::mem::replace(&mut question.pace, pace) != pace);
     }
 
