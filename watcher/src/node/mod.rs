@@ -8,6 +8,7 @@ mod poll;
 mod service;
 mod session;
 mod tls;
+mod verifier;
 
 pub(crate) use failure::Failure;
 pub(crate) use poll::{Question, Report, keep_asking};
