@@ -11,6 +11,7 @@
 //! has died, which is what these tests do to parents.
 
 pub mod application;
+pub mod authority;
 pub mod clock;
 pub mod cycles;
 pub mod environment;
@@ -18,6 +19,7 @@ pub mod fault;
 pub mod folder;
 pub mod gate;
 pub mod hammer;
+pub mod host;
 pub mod install;
 pub mod ledger;
 pub mod load;

@@ -238,7 +238,7 @@ fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
 fn round(load: Load, pair: &Pair, length: &str) -> Result<Round> {
     let primary = &pair.primary;
     let lasting = processes(pair);
-    let before = cpu_time(pair);
+    let before = process::cpu_time_in(pair.folder());
     let mut pgbench = pgbench(primary)?;
     pgbench.args(["--no-vacuum", "--client", &CLIENTS.to_string(), length]);
     let output = run(pgbench.args(load.arguments()))?;
@@ -248,19 +248,13 @@ fn round(load: Load, pair: &Pair, length: &str) -> Result<Round> {
     while processes(pair) != lasting && begun.elapsed() < Duration::from_secs(1) {
         sleep(Duration::from_millis(1));
     }
-    let spent = cpu_time(pair).saturating_sub(before);
+    let spent = process::cpu_time_in(pair.folder()).saturating_sub(before);
     let transactions = number_after("number of transactions actually processed: ", &output)?;
     Ok(Round { throughput: number_after("tps = ", &output)?, cpu: spent.as_secs_f64() / transactions })
 }
 
 fn processes(pair: &Pair) -> HashSet<nix::unistd::Pid> {
     process::living_in(pair.folder()).into_iter().collect()
-}
-
-/// What all processes of both servers have spent so far, those that have ended among them.
-fn cpu_time(pair: &Pair) -> Duration {
-    let spent = |pid| process::cpu_time(pid).unwrap_or_default() + process::cpu_time_of_ended_children(pid);
-    process::living_in(pair.folder()).into_iter().map(spent).sum()
 }
 
 /// The number after the first of these words in pgbench's output.

@@ -93,3 +93,8 @@ pub fn cpu_time_of_ended_children(pid: Pid) -> Duration {
     let ticks = words.split_whitespace().skip(CUTIME).take(2).filter_map(|word| word.parse::<u64>().ok());
     Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS_PER_SECOND)
 }
+
+/// What all processes in a folder have spent so far, those that have ended among them.
+pub fn cpu_time_in(folder: &Path) -> Duration {
+    living_in(folder).into_iter().map(|pid| cpu_time(pid).unwrap_or_default() + cpu_time_of_ended_children(pid)).sum()
+}

@@ -40,6 +40,15 @@ pub fn template() -> Result<PathBuf> {
     })
 }
 
+/// A cluster as initdb makes it that has nothing in common with [`template`]. Made on first use.
+pub fn another_template() -> Result<PathBuf> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    once(&MAKING, "another-template", |folder| {
+        make(folder)?;
+        initialize(&folder.join("data"))
+    })
+}
+
 /// A cluster with pg_state in it, whose primary has been recorded as db01. Made on first use.
 pub fn template_with_keeper() -> Result<PathBuf> {
     static MAKING: Mutex<()> = Mutex::new(());

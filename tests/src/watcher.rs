@@ -182,13 +182,23 @@ impl Drop for Watcher {
 
 /// Runs one command of the watcher to its end.
 pub fn run_once(folder: &Path, configuration: &str, arguments: &[&str]) -> Result<Ended> {
-    run_once_with_fault(folder, configuration, arguments, "")
+    run_once_with(folder, configuration, arguments, &[])
 }
 
 /// As [`run_once`], with what is to happen at one of the watcher's fault points.
 pub fn run_once_with_fault(folder: &Path, configuration: &str, arguments: &[&str], fault: &str) -> Result<Ended> {
+    run_once_with(folder, configuration, arguments, &[(FAULT, Path::new(fault))])
+}
+
+/// As [`run_once`], with environment variables of its own.
+pub fn run_once_with(
+    folder: &Path,
+    configuration: &str,
+    arguments: &[&str],
+    environment: &[(&str, &Path)],
+) -> Result<Ended> {
     let mut command = command(folder, configuration)?;
-    let output = command.args(arguments).env(FAULT, fault).stdin(Stdio::null()).output()?;
+    let output = command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).output()?;
     let text = [output.stdout, output.stderr].concat();
     Ok(Ended { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() })
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use keeper_tests::netns;
 use keeper_tests::node::Node;
 use keeper_tests::pair::Pair;
-use keeper_tests::proxy::SlowRoad;
+use keeper_tests::proxy::{Manner, Proxy};
 use keeper_tests::state::{LOAD, is_streaming, status};
 use nix::sys::signal::{Signal, kill};
 
@@ -61,14 +61,15 @@ fn the_whole_standby_was_stopped() -> Result<()> {
 
 #[test]
 fn the_partner_answers_slowly() -> Result<()> {
-    let road = SlowRoad::reserve()?;
+    let road = Proxy::reserve()?;
     // A keepalive has 1 s to be answered; a round trip takes 100 ms, and a fresh connection needs several.
     let pair = Pair::describe("slow")
         .keepalive_time(Duration::from_secs(2))
         .keepalive_count(1)
         .set_on_standby(format!("pg_keeper.partner_conninfo = 'host=127.0.0.1 port={} user=keeper'", road.port()))
         .start_unarmed()?;
-    road.lead_to(&pair.primary, Duration::from_millis(50))?;
+    road.behave(Manner::Slow(Duration::from_millis(50)));
+    road.lead_to(&pair.primary)?;
     pair.wait_armed()?;
     pair.stays_standby(Duration::from_secs(7))?;
     pair.wait_status(&pair.standby, "keepalives_missed", "0")
