@@ -16,6 +16,7 @@ pub mod clock;
 pub mod cycles;
 pub mod environment;
 pub mod fault;
+pub mod fleet;
 pub mod folder;
 pub mod gate;
 pub mod hammer;

@@ -2,7 +2,8 @@
 //!
 //! Settings come from the environment: `N` outages of each kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3), `MINUTES` of pgbench
 //! for each load (2), `LOADS`, a list of tpcb, select and connect, `CONTROL` (on: the extension is in both pairs, so that what the ratios
-//! are off by is noise), `IDLE` seconds to look at an idle keeper (30), and `PARTS`, a list of outage, idle and pgbench. Exits with 1
+//! are off by is noise), `IDLE` seconds to look at an idle keeper (30), `FLEET`, numbers of watchers (0,1,20,200), `CALM` seconds to look at a fleet in the
+//! calm (20), and `PARTS`, a list of outage, idle, pgbench, and, unless it is named, not of fleet. Exits with 1
 //! when a figure misses its target or is not sure enough to tell.
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 use keeper_tests::clock::milliseconds;
 use keeper_tests::environment::{seconds, variable};
 use keeper_tests::fault::Fault;
+use keeper_tests::fleet::{self, Cost, Fleet};
 use keeper_tests::folder::{clean_up, use_disk};
 use keeper_tests::load::{self, Load, Measured, Sides};
 use keeper_tests::node::Node;
@@ -81,6 +83,9 @@ fn bench() -> Result<bool> {
     if has("pgbench") {
         met &= throughput()?;
     }
+    if has("fleet") {
+        fleet()?;
+    }
     clean_up()?;
     Ok(met)
 }
@@ -147,6 +152,26 @@ fn idle() -> Result<bool> {
     }
     println!();
     Ok(met)
+}
+
+/// What fleets of watchers cost the servers.
+fn fleet() -> Result<()> {
+    let (calm, repeats) = (seconds("CALM", 20.0)?, variable("N", 3_usize)?);
+    let numbers = variable("FLEET", "0,1,20,200".to_owned())?;
+    let numbers = numbers.split([',', ' ']).filter(|word| !word.is_empty());
+    let numbers: Vec<usize> = numbers.map(str::parse).collect::<Result<_, _>>().context("FLEET")?;
+    println!("A fleet of watchers, {calm:?} of calm and a failover, the median of {repeats}:\n\n{}", fleet::TABLE);
+    for watchers in numbers {
+        let ways: &[bool] = if watchers == 0 { &[true] } else { &[true, false] };
+        for keep_open in ways {
+            let fleet = Fleet { watchers, keep_open: *keep_open };
+            let measure = |number: usize| fleet.measure(calm).with_context(|| format!("{fleet:?}, number {number}"));
+            let costs: Vec<Cost> = (1..=repeats).map(measure).collect::<Result<_>>()?;
+            println!("{}", fleet::line(fleet, &Cost::median(&costs)?));
+        }
+    }
+    println!();
+    Ok(())
 }
 
 /// What the extension costs under load.
