@@ -70,7 +70,13 @@ pub(crate) async fn keep_asking(
                 pace = (asked, clock::now());
             }
             let lasting = clock::now().since(pace.1);
-            let next = begun.after(pause(polling, pace.0, lasting, last.0, last.1).mul_f64(jitter));
+            let cost = if last.0 == Ended::Answered && !node.config.connection.keep_open {
+                // The answer took a process on the server, like a refusal: many such questions would starve a promotion.
+                Ended::Rejected
+            } else {
+                last.0
+            };
+            let next = begun.after(pause(polling, pace.0, lasting, cost, last.1).mul_f64(jitter));
             tokio::select! {
                 () = clock::sleep_until(next) => break,
                 changed = question.changed() => if changed.is_err() { return },
