@@ -146,6 +146,11 @@ impl Keeper {
         tokio::task::spawn_blocking(compare).await?
     }
 
+    /// Whether its restarts are those of a target of another configuration: the file is the same.
+    pub(crate) fn key(&self) -> &Path {
+        &self.key
+    }
+
     /// What is due of restarts.
     pub(crate) fn due(&self) -> Due {
         self.debt().due(clock::now(), self.target().restart.limit)

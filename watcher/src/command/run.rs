@@ -2,8 +2,8 @@
 //!
 //! One task asks each node, one task looks after each target; [`watch`] turns their news into a decision. It ends with
 //! SIGTERM or SIGINT: a rewrite or a restart that is under way is finished if that does not take long, a restart that is owed
-//! stays owed. With SIGHUP it reads its configuration again and begins anew with it as soon as no restart is under way; the
-//! old one serves until then, and stays if the new one is refused.
+//! stays owed. With SIGHUP it reads its configuration again and begins anew with it as soon as no rewrite is under way; the
+//! old one stays if the new one is refused. A restart that is under way goes on meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use watcher_core::pace::Pace;
 
 use self::keep::{Ending, Troubles};
 use self::signals::{Signals, Told};
+use self::underway::Underway;
 use self::watch::Watch;
 use super::notify;
 use crate::exit::Exit;
@@ -31,6 +32,7 @@ use crate::target::{Keeper, tell_of_orphans};
 
 mod keep;
 mod signals;
+mod underway;
 mod watch;
 
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
@@ -44,11 +46,12 @@ pub(crate) async fn run(config: Config, file: &Path) -> anyhow::Result<Exit> {
     let (past, learnt) = channel::channel(store.memory().past);
     let mut remembering = JoinSet::new();
     remembering.spawn(watch::remember(Arc::clone(&store), learnt));
+    let underway = Underway::default();
     let mut config = Arc::new(config);
     loop {
         tell_of_orphans(&config, &store);
         let served = tokio::select! {
-            served = serve(&config, file, &store, &past, &mut signals) => served?,
+            served = serve(&config, file, &store, &past, &underway, &mut signals) => served?,
             Some(ended) = remembering.join_next() => return Err(lost("the task that writes the state", ended)),
         };
         match served {
@@ -66,6 +69,7 @@ async fn serve(
     file: &Path,
     store: &Arc<Store>,
     past: &channel::Sender<Past>,
+    underway: &Underway,
     signals: &mut Signals,
 ) -> anyhow::Result<Option<Config>> {
     let (report, mut reports) = mpsc::channel(16);
@@ -81,7 +85,7 @@ async fn serve(
     let mut keepers = JoinSet::new();
     for keeper in Keeper::all(config, store) {
         let (followed, ending, calm) = (followed.clone(), ending.clone(), config.polling.calm);
-        keepers.spawn(keep::up_to_date(keeper, followed, ending, calm, troubles.clone()));
+        keepers.spawn(keep::up_to_date(keeper, followed, ending, calm, troubles.clone(), underway.clone()));
     }
     let mut watch = Watch::new(config, past.clone(), question, active);
     let mut monitor = Monitor::start(config, store);
@@ -95,7 +99,7 @@ async fn serve(
     notify(&[NotifyState::Ready, NotifyState::Status("asking both nodes")]);
     let mut summary = every(SUMMARY_EVERY);
     let mut new = None;
-    // The old configuration serves until no restart is under way: it would be forgotten and done again.
+    // The old configuration serves until no rewrite is under way: two of one file would meet.
     loop {
         tokio::select! {
             Some((node, report)) = reports.recv() => {
@@ -110,7 +114,7 @@ async fn serve(
                 Told::Reload => match reload(file) {
                     Some(config) => {
                         new = Some(config);
-                        end.send_replace(Ending::AfterRestart);
+                        end.send_replace(Ending::AfterRewrite);
                     }
                     None => notify(&[NotifyState::Ready]),
                 },
@@ -125,9 +129,12 @@ async fn serve(
         }
     }
     notify(&[NotifyState::Stopping]);
-    // Begun anew while it still goes on, a restart would meet itself.
-    end.send_replace(Ending::AfterRestart);
-    if timeout(FINISH_WITHIN, all_done(&mut keepers)).await.is_err() {
+    end.send_replace(Ending::AfterRewrite);
+    let finish = async {
+        all_done(&mut keepers).await;
+        underway.all_done().await;
+    };
+    if timeout(FINISH_WITHIN, finish).await.is_err() {
         tracing::warn!("a rewrite or a restart did not finish within {FINISH_WITHIN:?}; what is owed stays owed");
     }
     Ok(None)

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use watcher_core::plan::{Due, Repairs};
 
+use super::underway::Underway;
 use crate::clock;
 use crate::file::Fingerprint;
 use crate::monitor::metrics;
@@ -22,8 +23,8 @@ use crate::target::{Active, Keeper};
 pub(super) enum Ending {
     /// It goes on.
     NotYet,
-    /// As soon as no restart is under way; no other one is begun.
-    AfterRestart,
+    /// As soon as no rewrite is under way. A restart that is goes on by itself; no other one is begun.
+    AfterRewrite,
 }
 
 /// The rewrites that keep failing, by target.
@@ -52,6 +53,7 @@ pub(super) async fn up_to_date(
     mut ending: watch::Receiver<Ending>,
     calm: Duration,
     troubles: Troubles,
+    underway: Underway,
 ) -> Result<(), JoinError> {
     let mut minder = Minder {
         keeper,
@@ -63,26 +65,33 @@ pub(super) async fn up_to_date(
         troubles,
         repairs: Repairs::default(),
         given_up: false,
+        underway,
+        waits_for_turn: false,
         restarting: JoinSet::new(),
         restart_at: None,
         limit_told: false,
     };
     loop {
+        if *ending.borrow_and_update() == Ending::AfterRewrite {
+            minder.restarting.detach_all();
+            return Ok(());
+        }
         let active = *followed.borrow_and_update();
-        let ends = *ending.borrow_and_update() == Ending::AfterRestart;
         let mut wake = None;
         if let Some(active) = active {
             minder.follow(active).await;
-            wake = minder.restart_if_due(active, ends);
-        }
-        if ends && minder.restarting.is_empty() {
-            return Ok(());
+            // The end may have been announced during a rewrite, and no restart is begun after that.
+            if matches!(ending.has_changed(), Ok(true)) {
+                continue;
+            }
+            wake = minder.restart_if_due(active);
         }
         let look = active.is_some().then_some(minder.look_again);
         tokio::select! {
             changed = followed.changed() => if changed.is_err() { return Ok(()) },
             () = at(wake.into_iter().chain(look).min()) => {}
             Some(ended) = minder.restarting.join_next() => ended?,
+            _ = minder.underway.turn(minder.keeper.key()), if minder.waits_for_turn => {}
             changed = ending.changed() => if changed.is_err() { return Ok(()) },
         }
     }
@@ -109,6 +118,9 @@ struct Minder {
     repairs: Repairs,
     /// Another program keeps undoing what is done here.
     given_up: bool,
+    underway: Underway,
+    /// A restart that was begun with an earlier configuration is still under way.
+    waits_for_turn: bool,
     /// At most one restart.
     restarting: JoinSet<()>,
     /// The end of the splay.
@@ -183,11 +195,12 @@ impl Minder {
         Ok(Some(seen))
     }
 
-    /// Begins what is due of restarts, unless there is none to begin any more, or says when to see again.
-    fn restart_if_due(&mut self, active: Active, ends: bool) -> Option<Instant> {
+    /// Begins what is due of restarts, or says when to see again.
+    fn restart_if_due(&mut self, active: Active) -> Option<Instant> {
+        self.waits_for_turn = false;
         // A restart that is owed waits for the file that it is owed for.
         let is_right = self.settled.is_some_and(|(settled, _)| settled == active);
-        if !is_right || ends || !self.restarting.is_empty() {
+        if !is_right || !self.restarting.is_empty() {
             return None;
         }
         let due = self.keeper.due();
@@ -207,7 +220,7 @@ impl Minder {
                 Some(after(wait))
             }
             Due::Verify => {
-                self.restarting.spawn(async move {
+                self.in_turn(async move {
                     keeper.verify().await;
                 });
                 None
@@ -218,13 +231,27 @@ impl Minder {
                 if Instant::now() < at {
                     return Some(at);
                 }
-                self.restart_at = None;
-                self.restarting.spawn(async move {
+                let begun = self.in_turn(async move {
                     keeper.restart().await;
                 });
+                if begun {
+                    self.restart_at = None;
+                }
                 None
             }
         }
+    }
+
+    /// Begins something that no other restart of this file may overlap; false if one is under way.
+    fn in_turn(&mut self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        let turn = self.underway.turn_now(self.keeper.key());
+        self.waits_for_turn = turn.is_none();
+        let Some(turn) = turn else { return false };
+        self.restarting.spawn(async move {
+            work.await;
+            drop(turn);
+        });
+        true
     }
 }
 
