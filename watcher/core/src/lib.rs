@@ -10,6 +10,7 @@
 //! - [`dropin`]: what systemd's units need;
 //! - [`plan`]: which restart is due, and when it is tried again;
 //! - [`journal`]: what must be known of a file that is being written to in place;
+//! - [`pid_file`]: whether a process is the one that a pid file was written for;
 //! - [`memory`]: what must survive a crash of the watcher.
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod journal;
 pub mod memory;
 pub mod pace;
 pub mod passfile;
+pub mod pid_file;
 pub mod plan;
 pub mod status;
 pub mod units;

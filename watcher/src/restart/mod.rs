@@ -26,7 +26,7 @@ pub(crate) async fn carry_out(target: &Target, overtaken: impl Fn() -> bool) -> 
     let restart = &target.restart;
     match &restart.how {
         RestartHow::Command(argv) => command::run(&target.name, argv, restart.timeout, restart.kill_after).await?,
-        RestartHow::Signal { pid_file, signal } => signal::send(&target.name, pid_file, *signal)?,
+        RestartHow::Signal { pid_file, signal } => signal::prepare(pid_file, *signal).await?.send(&target.name)?,
         RestartHow::SystemdUnit(unit) => return systemd::restart(&target.name, unit, restart, overtaken).await,
     }
     Ok(CarriedOut::Restarted)
@@ -45,7 +45,7 @@ pub(crate) async fn is_gone(target: &Target) -> bool {
     match &target.restart.how {
         // Nothing tells what a program has started.
         RestartHow::Command(_) => false,
-        RestartHow::Signal { pid_file, .. } => signal::check(pid_file).is_err(),
+        RestartHow::Signal { pid_file, .. } => signal::check(pid_file).await.is_err(),
         RestartHow::SystemdUnit(unit) => systemd::has_failed(unit).await,
     }
 }
@@ -54,7 +54,7 @@ pub(crate) async fn is_gone(target: &Target) -> bool {
 pub(crate) async fn check(target: &Target) -> Result<(), String> {
     match &target.restart.how {
         RestartHow::Command(argv) => command::check(argv),
-        RestartHow::Signal { pid_file, .. } => signal::check(pid_file),
+        RestartHow::Signal { pid_file, .. } => signal::check(pid_file).await,
         RestartHow::SystemdUnit(unit) => systemd::check(unit).await,
     }
 }

@@ -1,74 +1,185 @@
 //! Restart by a signal to the process in a pid file.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use anyhow::anyhow;
 use nix::errno::Errno;
 use nix::sys::signal::{self, Signal as Unix};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use watcher_core::config::Signal;
+use watcher_core::pid_file::{Asker, PidFile, Process, number};
+use watcher_core::plan::Moment;
 
-/// Sends the signal.
-pub(super) fn send(name: &str, pid_file: &Path, signal: Signal) -> anyhow::Result<()> {
-    let pid = process(pid_file).map_err(anyhow::Error::msg)?;
-    let unix = match signal {
-        Signal::Hup => Unix::SIGHUP,
-        Signal::Int => Unix::SIGINT,
-        Signal::Quit => Unix::SIGQUIT,
-        Signal::Term => Unix::SIGTERM,
-        Signal::Usr1 => Unix::SIGUSR1,
-        Signal::Usr2 => Unix::SIGUSR2,
-    };
-    tracing::info!("{name}: restart issued: {unix} to process {pid}");
-    signal::kill(pid, unix).map_err(|error| anyhow::anyhow!("cannot send {unix} to process {pid}: {}", error.desc()))
+use crate::clock;
+
+/// A process that is known to be the right one.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pid: Pid,
+    /// Holds on to the process, so that no other one can be given its number between the look and the signal; nothing on
+    /// kernels before 5.3.
+    handle: Option<OwnedFd>,
+    signal: Signal,
 }
 
-/// The process must be there, and ours to signal.
-pub(super) fn check(pid_file: &Path) -> Result<(), String> {
-    process(pid_file).map(|_| ())
+/// Finds the process and looks whether it is the right one.
+pub(super) async fn prepare(pid_file: &Path, signal: Signal) -> anyhow::Result<Ready> {
+    let (pid, handle) = find(pid_file).await.map_err(anyhow::Error::msg)?;
+    Ok(Ready { pid, handle, signal })
 }
 
-fn process(pid_file: &Path) -> Result<Pid, String> {
-    let at = pid_file.display();
-    let text = std::fs::read_to_string(pid_file).map_err(|error| {
-        format!("{at}: cannot read the pid file: {error}; start the application, or correct pid_file")
-    })?;
-    let first = text.lines().next().unwrap_or_default().trim();
-    // Zero and below would mean groups of processes, and 1 is the init process.
-    let pid = first
-        .parse::<i32>()
-        .ok()
-        .filter(|pid| *pid > 1)
-        .map(Pid::from_raw)
-        .ok_or_else(|| format!("{at}: {first:?} is not the number of a process"))?;
-    match signal::kill(pid, None) {
-        Ok(()) => Ok(pid),
-        Err(Errno::ESRCH) => Err(format!("{at}: process {pid} does not exist; start the application")),
-        Err(error) => Err(format!("{at}: process {pid} cannot be signalled: {}", error.desc())),
+impl Ready {
+    /// Sends the signal.
+    pub(super) fn send(self, name: &str) -> anyhow::Result<()> {
+        let (unix, safe) = match self.signal {
+            Signal::Hup => (Unix::SIGHUP, rustix::process::Signal::HUP),
+            Signal::Int => (Unix::SIGINT, rustix::process::Signal::INT),
+            Signal::Quit => (Unix::SIGQUIT, rustix::process::Signal::QUIT),
+            Signal::Term => (Unix::SIGTERM, rustix::process::Signal::TERM),
+            Signal::Usr1 => (Unix::SIGUSR1, rustix::process::Signal::USR1),
+            Signal::Usr2 => (Unix::SIGUSR2, rustix::process::Signal::USR2),
+        };
+        let pid = self.pid;
+        tracing::info!("{name}: restart issued: {unix} to process {pid}");
+        let sent = match self.handle {
+            Some(handle) => pidfd_send_signal(handle, safe).map_err(|error| error.to_string()),
+            None => signal::kill(pid, unix).map_err(|error| error.desc().to_owned()),
+        };
+        sent.map_err(|error| anyhow!("cannot send {unix} to process {pid}: {error}"))
     }
+}
+
+/// The process must be there, the right one, and ours to signal.
+pub(super) async fn check(pid_file: &Path) -> Result<(), String> {
+    find(pid_file).await.map(drop)
+}
+
+/// Not on the thread that serves everything else: the pid file may lie on a file system that hangs.
+async fn find(pid_file: &Path) -> Result<(Pid, Option<OwnedFd>), String> {
+    let pid_file: PathBuf = pid_file.to_owned();
+    tokio::task::spawn_blocking(move || {
+        find_now(&pid_file).map_err(|problem| format!("{}: {problem}", pid_file.display()))
+    })
+    .await
+    .map_err(|error| error.to_string())?
+}
+
+fn find_now(pid_file: &Path) -> Result<(Pid, Option<OwnedFd>), String> {
+    let (text, file) = read(pid_file)?;
+    let raw = number(&text)?;
+    let pid = Pid::from_raw(raw);
+    let not_there = || format!("process {pid} does not exist; start the application");
+    // Taken before the look: it is the process that is looked at, or its number leads nowhere any more.
+    let handle = match rustix::process::Pid::from_raw(raw).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Some(Ok(handle)) => Some(handle),
+        Some(Err(rustix::io::Errno::SRCH)) => return Err(not_there()),
+        // Kernels before 5.3 have none, and of a thread there is none.
+        Some(Err(_)) | None => None,
+    };
+    let proc = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).map_err(|_| not_there());
+    let (stat, status) = (proc("stat")?, proc("status")?);
+    let process = Process::parse(raw, &stat, &status)
+        .ok_or_else(|| format!("/proc/{pid} tells of the process in another form than is known here"))?;
+    let asker = Asker {
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        user: Uid::effective().as_raw(),
+        since_boot: clock::now().since(Moment(0)),
+    };
+    process.belongs_to(file, asker)?;
+    match signal::kill(pid, None) {
+        Ok(()) => Ok((pid, handle)),
+        Err(Errno::ESRCH) => Err(not_there()),
+        Err(error) => Err(format!("process {pid} cannot be signalled: {}", error.desc())),
+    }
+}
+
+/// More than any pid file has.
+const LONGEST: u64 = 4096;
+
+fn read(pid_file: &Path) -> Result<(String, PidFile), String> {
+    let read = || {
+        // A pipe without a writer must not be waited for.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
+        let file = File::options().read(true).custom_flags(i32::try_from(nonblocking).unwrap_or(0)).open(pid_file)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let mut text = String::new();
+        file.take(LONGEST).read_to_string(&mut text)?;
+        Ok((text, metadata))
+    };
+    let (text, metadata) = read().map_err(|error: std::io::Error| {
+        let kind = error.kind();
+        if kind == ErrorKind::NotFound {
+            "the pid file is not there; start the application, or correct pid_file".to_owned()
+        } else if matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidData) {
+            "this is not a pid file; correct pid_file".to_owned()
+        } else {
+            format!("cannot read the pid file: {error}")
+        }
+    })?;
+    let written = metadata.modified().map_err(|error| error.to_string())?;
+    let age = SystemTime::now().duration_since(written).unwrap_or(Duration::ZERO);
+    Ok((text, PidFile { age, owner: metadata.uid(), is_world_writable: metadata.mode() & 0o002 != 0 }))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::process::{Child, Command};
+
     use super::*;
 
-    #[test]
-    fn only_the_number_of_a_living_process_is_taken() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        for (text, taken) in [
-            (format!("{}\n", std::process::id()), true),
-            (format!("{}\nmore\n", std::process::id()), true),
-            ("1\n".to_owned(), false),
-            ("0\n".to_owned(), false),
-            ("-5\n".to_owned(), false),
-            (String::new(), false),
-            ("x\n".to_owned(), false),
-            ("2147483647\n".to_owned(), false),
-            ("99999999999\n".to_owned(), false),
-        ] {
-            std::fs::write(file.path(), &text).unwrap();
-            assert_eq!(process(file.path()).is_ok(), taken, "{text:?}");
+    /// A process of the test's own, ended with it.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start() -> Self {
+            Self(Command::new("sleep").arg("600").spawn().unwrap())
         }
-        assert!(process(Path::new("/nonexistent.pid")).unwrap_err().contains("cannot read the pid file"));
+
+        fn pid(&self) -> u32 {
+            self.0.id()
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_living_process_that_wrote_the_file_is_taken() {
+        let mut sleeper = Sleeper::start();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |text: String| std::fs::write(file.path(), text).unwrap();
+        write(format!("{}\n", sleeper.pid()));
+        check(file.path()).await.unwrap();
+        // It was written an hour before the process was started: the number is another's now.
+        file.as_file().set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        assert!(check(file.path()).await.unwrap_err().contains("another one that was given the number"));
+        write(format!("{}\n", std::process::id()));
+        assert!(check(file.path()).await.unwrap_err().contains("this watcher itself"));
+        write("2147483647\n".to_owned());
+        assert!(check(file.path()).await.unwrap_err().contains("does not exist"));
+        // Killed and not waited for, it is a zombie.
+        write(format!("{}\n", sleeper.pid()));
+        sleeper.0.kill().unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", sleeper.pid())).unwrap();
+        while !state().contains(") Z ") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(check(file.path()).await.unwrap_err().contains("has ended"));
+        assert!(check(Path::new("/nonexistent.pid")).await.unwrap_err().contains("start the application"));
+        assert!(check(Path::new("/tmp")).await.unwrap_err().contains("not a pid file"));
     }
 }
