@@ -16,7 +16,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Built by cargo-deb of this version; `make deb` installs it where it is missing.
 CARGO_DEB := 3.6.2
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clang libclang-dev pkg-config iproute2 nftables
+PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clang libclang-dev pkg-config iproute2 nftables systemd dbus polkitd
 
 export PG_CONFIG
 

@@ -36,6 +36,7 @@ pub mod segments;
 pub mod sql;
 pub mod state;
 pub mod stats;
+pub mod systemd;
 pub mod template;
 pub mod timeline;
 pub mod wait;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use watcher_core::choose::{NodeId, Position};
 use watcher_core::config::{Config, Target};
-use watcher_core::plan::{Debt, Due, Wanted};
+use watcher_core::plan::{Debt, Due, Moment, Wanted};
 
 use crate::file::{self, Fingerprint, Original, Placed};
 use crate::monitor::metrics;
-use crate::restart::{self, CarriedOut};
+use crate::restart::{self, Back, CarriedOut, Misconfigured, Ready};
 use crate::state::Store;
 use crate::{clock, fault};
 
@@ -41,6 +41,8 @@ pub(crate) enum Restarted {
     Done,
     /// It failed, or the application is not seen to be back, or there is a newer rewrite: something is still owed.
     Owed,
+    /// Something is still owed, and only a person can make it work.
+    Misconfigured,
 }
 
 /// How often another program's change in the same moment is answered by a new attempt.
@@ -166,17 +168,20 @@ impl Keeper {
         let target = self.target();
         let name = &target.name;
         let begun = clock::now();
-        let issued = self.debt().rewrites;
-        // On disk while the application restarts, so that the limit holds for a watcher that is killed again and again.
-        let noting = self.note(move |debt, target| debt.restart_begins(begun, target.restart.limit));
+        let before = self.debt();
+        let issued = before.rewrites;
         fault::point("restart_begins");
-        let (outcome, ()) = tokio::join!(restart::carry_out(target, || self.debt().rewrites > issued), noting);
+        let outcome = match restart::prepare(target, before.may_be_down).await {
+            Ok(Some(ready)) => self.carry_out(ready, begun, issued).await,
+            Ok(None) => Ok(CarriedOut::NotRunning),
+            Err(error) => Err(error),
+        };
         fault::point("restart_carried_out");
         metrics::restarted(name, metrics::Outcome::of(&outcome), clock::now().since(begun));
         match outcome {
-            Ok(CarriedOut::Restarted) if target.verify.is_some() => {
+            Ok(CarriedOut::Restarted) if restart::can_be_verified(target) => {
                 self.note(move |debt, _| debt.restart_carried_out(issued, true)).await;
-                self.verify().await
+                self.see_back(begun, true).await
             }
             Ok(CarriedOut::Restarted | CarriedOut::NotRunning) => {
                 self.note(move |debt, _| debt.restart_carried_out(issued, false)).await;
@@ -187,38 +192,62 @@ impl Keeper {
                 tracing::info!("{name}: the restart is no longer waited for: the file was rewritten again meanwhile");
                 Restarted::Owed
             }
-            Err(error) => {
-                self.note(move |debt, _| debt.restart_failed(issued, clock::now())).await;
-                tracing::error!("{name}: restart failed: {error:#}; it is pending and is tried again");
-                Restarted::Owed
+            Ok(CarriedOut::Failed(error)) => {
+                self.note(|debt, _| debt.not_stopped_by_us()).await;
+                self.failed(issued, error).await
             }
+            Err(error) => self.failed(issued, error).await,
         }
     }
 
-    /// Sees whether the application is back after a restart that was carried out.
+    async fn carry_out(&self, ready: Ready<'_>, begun: Moment, issued: u64) -> anyhow::Result<CarriedOut> {
+        // On disk while the application restarts, so that the limit holds for a watcher that is killed again and again.
+        let noting = self.note(move |debt, target| debt.restart_begins(begun, target.restart.limit));
+        let overtaken = || self.debt().rewrites > issued;
+        if ready.is_noted_first() {
+            noting.await;
+            return ready.carry_out(self.target(), overtaken).await;
+        }
+        let (outcome, ()) = tokio::join!(ready.carry_out(self.target(), overtaken), noting);
+        outcome
+    }
+
+    async fn failed(&self, issued: u64, error: anyhow::Error) -> Restarted {
+        let name = &self.target().name;
+        self.note(move |debt, _| debt.restart_failed(issued, clock::now())).await;
+        tracing::error!("{name}: restart failed: {error:#}; it is pending and is tried again");
+        if error.is::<Misconfigured>() { Restarted::Misconfigured } else { Restarted::Owed }
+    }
+
+    /// Sees whether the application is back after a restart that was carried out some time ago.
     pub(crate) async fn verify(&self) -> Restarted {
+        self.see_back(clock::now(), false).await
+    }
+
+    async fn see_back(&self, begun: Moment, fresh: bool) -> Restarted {
         let target = self.target();
         let name = &target.name;
         let issued = self.debt().rewrites;
-        let begun = clock::now();
-        match restart::verify(target, || self.debt().rewrites > issued).await {
-            Ok(true) => {
+        let (error, gone) = match restart::verify(target, fresh, || self.debt().rewrites > issued).await {
+            Back::Yes => {
                 self.note(|debt, _| debt.verified()).await;
-                tracing::info!(
-                    "{name}: restart finished: it was back after {} ms",
-                    clock::now().since(begun).as_millis()
-                );
-                Restarted::Done
+                let after = clock::now().since(begun).as_millis();
+                tracing::info!("{name}: restart finished: it was back after {after} ms");
+                return Restarted::Done;
             }
-            Ok(false) => Restarted::Owed,
-            Err(error) => {
-                let gone = restart::is_gone(target).await;
-                self.note(move |debt, _| debt.verify_failed(issued, clock::now(), gone)).await;
-                let next = if gone { "it is gone and is restarted again" } else { "it is looked at again" };
-                tracing::error!("{name}: restarted, but {error:#}; {next}");
-                Restarted::Owed
+            Back::LeftStopped(state) => {
+                self.note(|debt, _| debt.verified()).await;
+                tracing::info!("{name}: restart finished: {state}, and it reads the file when it is started");
+                return Restarted::Done;
             }
-        }
+            Back::Overtaken => return Restarted::Owed,
+            Back::NotYet(error) => (error, false),
+            Back::Gone(error) => (error, true),
+        };
+        self.note(move |debt, _| debt.verify_failed(issued, clock::now(), gone)).await;
+        let next = if gone { "it is restarted again" } else { "it is looked at again" };
+        tracing::error!("{name}: restarted, but {error:#}; {next}");
+        Restarted::Owed
     }
 
     fn debt(&self) -> Debt {

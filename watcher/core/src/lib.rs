@@ -10,6 +10,7 @@
 //! - [`dropin`]: what systemd's units need;
 //! - [`plan`]: which restart is due, and when it is tried again;
 //! - [`journal`]: what must be known of a file that is being written to in place;
+//! - [`mod@unit`]: what the states of a systemd unit mean for its restart;
 //! - [`pid_file`]: whether a process is the one that a pid file was written for;
 //! - [`memory`]: what must survive a crash of the watcher.
 #![forbid(unsafe_code)]
@@ -26,5 +27,6 @@ pub mod passfile;
 pub mod pid_file;
 pub mod plan;
 pub mod status;
+pub mod unit;
 pub mod units;
 pub mod yaml;

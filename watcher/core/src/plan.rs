@@ -67,6 +67,9 @@ pub struct Debt {
     pub restarted: u64,
     /// The application was restarted and has not been seen to be back.
     pub unverified: bool,
+    /// A restart was issued and is not known to have ended well: an application that is found stopped may have been stopped
+    /// by it, and not on purpose.
+    pub may_be_down: bool,
     /// Attempts that failed since something is owed.
     pub attempts: u32,
     /// No attempt before this moment.
@@ -128,8 +131,9 @@ impl Debt {
         }
     }
 
-    /// A restart is being tried.
+    /// A restart is about to be issued.
     pub fn restart_begins(&mut self, now: Moment, limit: Option<Limit>) {
+        self.may_be_down = true;
         self.restarts.push(now);
         let keep = limit.map_or(0, |limit| limit.count.get() as usize);
         let surplus = self.restarts.len().saturating_sub(keep);
@@ -141,6 +145,7 @@ impl Debt {
     pub fn restart_carried_out(&mut self, rewrites: u64, verify: bool) {
         self.restarted = self.restarted.max(rewrites);
         self.unverified = verify;
+        self.may_be_down = false;
         if !self.restart_pending() {
             self.owe_anew();
         }
@@ -151,6 +156,12 @@ impl Debt {
         if self.rewrites == rewrites {
             self.put_off(now);
         }
+    }
+
+    /// After a failed restart the application is known not to have been stopped by it: if it is found stopped later, that
+    /// was on purpose.
+    pub fn not_stopped_by_us(&mut self) {
+        self.may_be_down = false;
     }
 
     /// The application was seen to be back.
@@ -168,6 +179,7 @@ impl Debt {
             if gone {
                 self.restarted = rewrites.saturating_sub(1);
                 self.unverified = false;
+                self.may_be_down = true;
             }
             self.put_off(now);
         }
@@ -294,6 +306,24 @@ mod tests {
         back.restart_carried_out(1, true);
         back.rewrite_begins(wanted(3));
         assert_eq!(back.due(Moment(0), None), Due::Restart);
+    }
+
+    #[test]
+    fn only_a_restart_of_ours_excuses_starting_what_is_stopped() {
+        let mut debt = owing();
+        assert!(!debt.may_be_down);
+        debt.restart_begins(Moment(0), None);
+        debt.restart_failed(1, Moment(0));
+        assert!(debt.may_be_down);
+        debt.not_stopped_by_us();
+        assert!(!debt.may_be_down);
+        debt.restart_begins(Moment(0), None);
+        debt.restart_carried_out(1, true);
+        assert!(!debt.may_be_down);
+        debt.verify_failed(1, Moment(0), true);
+        assert!(debt.may_be_down);
+        debt.restart_carried_out(1, false);
+        assert_eq!(debt, Debt { wanted: debt.wanted.clone(), rewrites: 1, restarted: 1, ..Debt::default() });
     }
 
     #[test]

@@ -61,6 +61,7 @@ async fn bring_up_to_date(keeper: Keeper, active: Active, with_restart: bool) ->
     match restart_if_due(&keeper).await {
         Restarted::NotDue | Restarted::Done => Exit::Done,
         Restarted::Owed => Exit::RestartPending,
+        Restarted::Misconfigured => Exit::Config,
     }
 }
 

@@ -68,7 +68,7 @@ impl Outcome {
             Ok(CarriedOut::Restarted) => Self::Done,
             Ok(CarriedOut::NotRunning) => Self::NotRunning,
             Ok(CarriedOut::Overtaken) => Self::Overtaken,
-            Err(_) => Self::Failed,
+            Ok(CarriedOut::Failed(_)) | Err(_) => Self::Failed,
         }
     }
 

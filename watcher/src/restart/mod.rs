@@ -1,4 +1,7 @@
 //! Making an application read its file again.
+//!
+//! In three steps: [`prepare`] looks whether there is anything to restart, [`Ready::carry_out`] restarts it, [`verify()`] sees
+//! whether it is back. In between it is written down what is owed.
 
 mod command;
 mod process;
@@ -6,12 +9,25 @@ mod signal;
 mod systemd;
 mod verify;
 
+use std::fmt;
 use std::time::Duration;
 
 use watcher_core::config::{RestartHow, Target};
 
-/// How a restart came out that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The configuration does not fit what is there: only a person can make this restart work.
+#[derive(Debug)]
+pub(crate) struct Misconfigured(String);
+
+impl fmt::Display for Misconfigured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misconfigured {}
+
+/// How a restart came out.
+#[derive(Debug)]
 pub(crate) enum CarriedOut {
     /// It was carried out.
     Restarted,
@@ -19,29 +35,94 @@ pub(crate) enum CarriedOut {
     NotRunning,
     /// It still goes on, and is no longer waited for: another one is due.
     Overtaken,
+    /// The application did not start, and is not taken for one that was stopped on purpose.
+    Failed(anyhow::Error),
 }
 
-/// Restarts a target's application; `overtaken` tells that another restart has become due meanwhile.
-pub(crate) async fn carry_out(target: &Target, overtaken: impl Fn() -> bool) -> anyhow::Result<CarriedOut> {
-    let restart = &target.restart;
-    match &restart.how {
-        RestartHow::Command(argv) => command::run(&target.name, argv, restart.timeout, restart.kill_after).await?,
-        RestartHow::Signal { pid_file, signal } => signal::prepare(pid_file, *signal).await?.send(&target.name)?,
-        RestartHow::SystemdUnit(unit) => return systemd::restart(&target.name, unit, restart, overtaken).await,
+/// Whether an application is back after its restart.
+#[derive(Debug)]
+pub(crate) enum Back {
+    /// It is.
+    Yes,
+    /// It was stopped on purpose, and reads the file when it is started; this tells of it.
+    LeftStopped(String),
+    /// Another restart is due, so that it does not matter any more.
+    Overtaken,
+    /// Not yet. It may be slow, and another restart would throw it back to the beginning.
+    NotYet(anyhow::Error),
+    /// It is not, and does not come back without another restart.
+    Gone(anyhow::Error),
+}
+
+/// A restart that can be issued.
+#[derive(Debug)]
+pub(crate) enum Ready<'a> {
+    /// A program will be run.
+    Command(&'a [String]),
+    /// A process will get a signal.
+    Signal(signal::Ready),
+    /// systemd will restart a unit.
+    Unit(&'a str, Box<systemd::Ready>),
+}
+
+/// Looks whether a target's application is to be restarted; nothing if it does not run, on purpose. `may_be_down`: an earlier
+/// restart may have left it stopped.
+pub(crate) async fn prepare(target: &Target, may_be_down: bool) -> anyhow::Result<Option<Ready<'_>>> {
+    Ok(match &target.restart.how {
+        RestartHow::Command(argv) => Some(Ready::Command(argv)),
+        RestartHow::Signal { pid_file, signal } => Some(Ready::Signal(signal::prepare(pid_file, *signal).await?)),
+        RestartHow::SystemdUnit(unit) => {
+            systemd::prepare(&target.name, unit, may_be_down).await?.map(|ready| Ready::Unit(unit, Box::new(ready)))
+        }
+    })
+}
+
+impl Ready<'_> {
+    /// That the restart is under way must be on disk before it is: half done, the application would look like one that was
+    /// stopped on purpose.
+    pub(crate) fn is_noted_first(&self) -> bool {
+        match self {
+            Self::Command(_) | Self::Signal(_) => false,
+            Self::Unit(_, ready) => ready.looks_stopped_meanwhile(),
+        }
     }
-    Ok(CarriedOut::Restarted)
+
+    /// Restarts the application; `overtaken` tells that another restart has become due meanwhile.
+    pub(crate) async fn carry_out(self, target: &Target, overtaken: impl Fn() -> bool) -> anyhow::Result<CarriedOut> {
+        let restart = &target.restart;
+        match self {
+            Self::Command(argv) => command::run(&target.name, argv, restart.timeout, restart.kill_after).await?,
+            Self::Signal(ready) => ready.send(&target.name)?,
+            Self::Unit(unit, ready) => return ready.carry_out(&target.name, unit, restart, overtaken).await,
+        }
+        Ok(CarriedOut::Restarted)
+    }
 }
 
-/// Waits, where it is configured, until the application is back; false if it was overtaken.
-pub(crate) async fn verify(target: &Target, overtaken: impl Fn() -> bool) -> anyhow::Result<bool> {
-    match &target.verify {
-        Some(verify) => verify::tcp(verify, overtaken).await,
-        None => Ok(true),
+/// Whether it can be seen that a target's application is back.
+pub(crate) fn can_be_verified(target: &Target) -> bool {
+    target.verify.is_some() || matches!(target.restart.how, RestartHow::SystemdUnit(_))
+}
+
+/// Waits until the application is seen to be back; `fresh`: it was restarted just now.
+pub(crate) async fn verify(target: &Target, fresh: bool, overtaken: impl Fn() -> bool) -> Back {
+    if let RestartHow::SystemdUnit(unit) = &target.restart.how {
+        match systemd::is_back(unit, target.restart.settle, fresh, &overtaken).await {
+            Back::Yes => {}
+            other @ (Back::LeftStopped(_) | Back::Overtaken | Back::NotYet(_) | Back::Gone(_)) => return other,
+        }
+    }
+    let Some(verify) = &target.verify else { return Back::Yes };
+    match verify::tcp(verify, overtaken).await {
+        Ok(true) => Back::Yes,
+        Ok(false) => Back::Overtaken,
+        Err(error) if is_gone(target).await => Back::Gone(error),
+        Err(error) => Back::NotYet(error),
     }
 }
 
 /// An application that does not answer is known to be dead, and not just slow.
-pub(crate) async fn is_gone(target: &Target) -> bool {
+async fn is_gone(target: &Target) -> bool {
     match &target.restart.how {
         // Nothing tells what a program has started.
         RestartHow::Command(_) => false,

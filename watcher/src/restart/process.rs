@@ -1,6 +1,6 @@
 //! A child process with a time limit.
 
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -41,16 +41,6 @@ pub(super) async fn run(argv: &[String], limit: Duration, kill_after: Duration) 
             Ok(Ended::TimedOut)
         }
     }
-}
-
-/// Runs a program for its output.
-pub(super) async fn output(argv: &[&str], limit: Duration) -> anyhow::Result<Output> {
-    let Some((program, arguments)) = argv.split_first() else { bail!("the command is empty") };
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
-    timeout(limit, output)
-        .await
-        .with_context(|| format!("{} gave no answer within {:?}", argv.join(" "), limit))?
-        .with_context(|| format!("cannot start {program}"))
 }
 
 /// How long a killed process may take to be gone.

@@ -1,140 +1,247 @@
-//! Restart of a systemd unit, by `systemctl`.
+//! Restart of a systemd unit, over D-Bus.
+//!
+//! The job is followed to its end. If the bus goes away meanwhile, it is followed over a new connection: systemd itself has
+//! not gone, and a second restart would be one too many. What the unit's states mean is decided in [`watcher_core::unit`].
 
-use std::collections::BTreeMap;
-use std::process::Output;
+mod bus;
+
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 use watcher_core::config::Restart;
+use watcher_core::unit::{ActiveState, Before, Life, Meanwhile, Progress, Unit};
 
-use super::CarriedOut;
-use super::process::output;
+use self::bus::{Bus, JobEnds};
+use super::{Back, CarriedOut, LOOK_AGAIN, Misconfigured};
 
-/// How long systemd may take for an answer that needs no waiting.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Between two looks at a unit whose job is waited for; the end of the job itself is told at once.
+const LOOK: Duration = Duration::from_millis(250);
 
-/// Between two looks at a job that is waited for.
-const LOOK: Duration = Duration::from_millis(500);
+/// How long a bus that has gone away is waited for.
+const BUS_BACK_WITHIN: Duration = Duration::from_secs(30);
 
-/// Restarts the unit, waits for its job, and sees that it stays up.
-pub(super) async fn restart(
-    name: &str,
-    unit: &str,
-    restart: &Restart,
-    overtaken: impl Fn() -> bool,
-) -> anyhow::Result<CarriedOut> {
-    let before = properties(unit).await?;
-    before.loaded(unit).map_err(anyhow::Error::msg)?;
-    if before.is("ActiveState", "inactive") {
-        // Somebody stopped it on purpose; it reads the file when it is started.
-        tracing::info!("{name}: {unit} is stopped, so it is not restarted");
-        return Ok(CarriedOut::NotRunning);
-    }
-    // A unit in its start limit would refuse; one that is in none loses nothing.
-    let _ = output(&["systemctl", "reset-failed", unit], ANSWER).await;
-    tracing::info!("{name}: restart issued: systemctl restart {unit}");
-    let Some(finished) = finish(name, unit, restart, overtaken).await? else { return Ok(CarriedOut::Overtaken) };
-    if !finished.status.success() {
-        let reason = String::from_utf8_lossy(&finished.stderr);
-        bail!("systemctl restart {unit} failed: {}; see journalctl -u {unit}", reason.trim());
-    }
-    // That the job succeeded does not mean that the process lives on.
-    let started = properties(unit).await?;
-    tokio::time::sleep(restart.settle).await;
-    let settled = properties(unit).await?;
-    if !settled.is("ActiveState", "active") {
-        bail!("{unit} is {} after its restart; see journalctl -u {unit}", settled.get("ActiveState"));
-    }
-    if settled.get("NRestarts") != started.get("NRestarts") || settled.get("MainPID") != started.get("MainPID") {
-        bail!("{unit} died and was started again within {:?}; see journalctl -u {unit}", restart.settle);
-    }
-    Ok(CarriedOut::Restarted)
+/// A unit that is to be restarted, as it was before.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    bus: Bus,
+    before: Unit,
+    if_running: bool,
 }
 
-/// Waits for the job; nothing if that is not waited for any more. Only a unit that does not stop is killed: one that is
-/// starting would be thrown back to the beginning.
-async fn finish(
-    name: &str,
-    unit: &str,
-    restart: &Restart,
-    overtaken: impl Fn() -> bool,
-) -> anyhow::Result<Option<Output>> {
-    let command = ["systemctl", "restart", unit];
-    let job = output(&command, Duration::MAX);
-    tokio::pin!(job);
-    let mut ends = Instant::now() + restart.timeout;
-    let mut killed = false;
-    loop {
-        if let Ok(finished) = timeout(LOOK, &mut job).await {
-            return finished.map(Some);
-        }
-        let is_overtaken = overtaken();
-        if !is_overtaken && Instant::now() < ends {
-            continue;
-        }
-        let state = properties(unit).await?;
-        let is_stopping = state.is("ActiveState", "deactivating");
-        if is_overtaken && !is_stopping {
+/// Looks whether there is anything to restart; nothing if the unit is stopped on purpose. `may_be_down`: an earlier restart
+/// may have left it stopped.
+pub(super) async fn prepare(name: &str, unit: &str, may_be_down: bool) -> anyhow::Result<Option<Ready>> {
+    let bus = Bus::connect(unit).await?;
+    let before = bus.look().await?;
+    before.usable().map_err(Misconfigured)?;
+    let if_running = match before.before(may_be_down) {
+        Before::LeaveStopped => {
+            tracing::info!("{name}: {unit} is stopped, so it is not restarted");
             return Ok(None);
         }
-        if Instant::now() < ends {
-            continue;
+        Before::RestartIfRunning => true,
+        Before::Restart => false,
+    };
+    Ok(Some(Ready { bus, before, if_running }))
+}
+
+impl Ready {
+    /// The restart makes the unit look like one that was stopped on purpose, for a moment.
+    pub(super) fn looks_stopped_meanwhile(&self) -> bool {
+        self.before.looks_stopped_once_reset()
+    }
+
+    /// Restarts the unit and waits for the end of the job.
+    pub(super) async fn carry_out(
+        self,
+        name: &str,
+        unit: &str,
+        restart: &Restart,
+        overtaken: impl Fn() -> bool,
+    ) -> anyhow::Result<CarriedOut> {
+        let ends = self.bus.listen(&self.before.id).await?;
+        self.bus.reset_failed().await;
+        tracing::info!("{name}: restart issued: systemd restarts {unit}");
+        let job = self.bus.restart(self.if_running).await?;
+        let mut following = Following { name, unit, bus: self.bus, ends: Some(ends), job };
+        match following.follow(restart, overtaken).await? {
+            Followed::Ended(result) => judge(unit, &result, &self.before, &following.look().await?),
+            Followed::Overtaken => Ok(CarriedOut::Overtaken),
+            Followed::Starting => {
+                tracing::warn!("{name}: {unit} has not started within {:?}; it is looked at again", restart.timeout);
+                Ok(CarriedOut::Restarted)
+            }
         }
-        if killed {
-            bail!("{unit} was killed and has not restarted within {:?}; see journalctl -u {unit}", restart.kill_after);
+    }
+}
+
+/// The job of a restart.
+struct Following<'a> {
+    name: &'a str,
+    unit: &'a str,
+    bus: Bus,
+    /// Nothing once the connection that they came over was lost.
+    ends: Option<JobEnds>,
+    job: String,
+}
+
+/// How far a job was followed.
+enum Followed {
+    /// To its end, with this result; an empty one if nobody saw the end.
+    Ended(String),
+    /// Until another restart was due.
+    Overtaken,
+    /// Until the unit was starting, and took long.
+    Starting,
+}
+
+impl Following<'_> {
+    async fn follow(&mut self, restart: &Restart, overtaken: impl Fn() -> bool) -> anyhow::Result<Followed> {
+        let begun = Instant::now();
+        let mut progress = Progress::default();
+        loop {
+            if let Some(result) = self.end_within(LOOK).await {
+                return Ok(Followed::Ended(result));
+            }
+            let now = self.look().await?;
+            if now.job.as_ref().is_none_or(|job| job.path != self.job) {
+                // The signal of its end comes before this answer, unless it was lost with a connection.
+                let result = self.end_within(Duration::ZERO).await;
+                return Ok(Followed::Ended(result.unwrap_or_default()));
+            }
+            match progress.next(&now, begun.elapsed(), restart, overtaken()) {
+                Meanwhile::Wait => {}
+                Meanwhile::Kill => {
+                    let (name, unit) = (self.name, self.unit);
+                    tracing::warn!("{name}: {unit} has not stopped within {:?} and is killed", restart.kill_after);
+                    self.bus.kill().await?;
+                }
+                Meanwhile::LetStart => return Ok(Followed::Starting),
+                Meanwhile::Overtaken => return Ok(Followed::Overtaken),
+                Meanwhile::GiveUp(reason) => bail!(reason),
+            }
         }
-        if is_stopping {
-            tracing::warn!("{name}: {unit} has not stopped within {:?} and is killed", restart.timeout);
-            output(&["systemctl", "kill", "--signal=SIGKILL", unit], ANSWER).await?;
-            killed = true;
-            ends = Instant::now() + restart.kill_after;
-        } else {
-            tracing::warn!("{name}: {unit} is {} still; it is waited for", state.get("ActiveState"));
-            ends = Instant::now() + restart.timeout;
+    }
+
+    /// The job's result, if it ends within this time.
+    async fn end_within(&mut self, limit: Duration) -> Option<String> {
+        let Some(ends) = &mut self.ends else {
+            sleep(limit).await;
+            return None;
+        };
+        let next = async {
+            loop {
+                match ends.next().await {
+                    Some((job, result)) if job == self.job => return Some(result),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            result = next => {
+                if result.is_none() {
+                    self.ends = None;
+                }
+                result
+            }
+            () = sleep(limit) => None,
         }
+    }
+
+    /// Looks at the unit, over a new connection if the old one is lost. systemd goes on restarting the unit whatever becomes
+    /// of the bus, and also where it begins anew itself, as it does when its package is upgraded.
+    async fn look(&mut self) -> anyhow::Result<Unit> {
+        let (name, unit) = (self.name, self.unit);
+        let end = Instant::now() + BUS_BACK_WITHIN;
+        let mut told = false;
+        loop {
+            let error = match self.bus.look().await {
+                Ok(now) => return Ok(now),
+                Err(error) => error,
+            };
+            if Instant::now() >= end {
+                return Err(error.context(format!("it is not known whether {unit} was restarted")));
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!("{name}: systemd gives no answer while {unit} restarts: {error:#}; it is asked again");
+            }
+            if self.bus.is_lost() {
+                self.ends = None;
+                if let Ok(bus) = Bus::connect(unit).await {
+                    self.bus = bus;
+                    continue;
+                }
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// What a job's result and the unit's state after it mean.
+fn judge(unit: &str, result: &str, before: &Unit, after: &Unit) -> anyhow::Result<CarriedOut> {
+    if after.was_left_stopped(before) && matches!(result, "done" | "canceled" | "skipped") {
+        tracing::info!("{unit} was stopped meanwhile, or its conditions are not met, and is left so");
+        return Ok(CarriedOut::NotRunning);
+    }
+    let result = match result {
+        "done" => return Ok(CarriedOut::Restarted),
+        // Nobody saw the end of the job, and what came of it is judged by the unit.
+        "" if after.was_started_since(before) || after.is_oneshot => return Ok(CarriedOut::Restarted),
+        "" => "its end was not seen",
+        result => result,
+    };
+    match after.active {
+        // systemd starts it again by itself: whether it comes up is seen when it is looked at.
+        ActiveState::Activating => Ok(CarriedOut::Restarted),
+        ActiveState::Active if after.was_started_since(before) => Ok(CarriedOut::Restarted),
+        ActiveState::Failed => Ok(CarriedOut::Failed(anyhow!(
+            "{unit} did not start ({}); see journalctl -u {unit}",
+            if after.result.is_empty() || after.result == "success" { result } else { &after.result }
+        ))),
+        ActiveState::Active | ActiveState::Inactive | ActiveState::Deactivating => {
+            bail!("the restart of {unit} came to nothing ({result}); see journalctl -u {unit}")
+        }
+    }
+}
+
+/// Whether the unit lives, and goes on living for a while. `fresh`: it was restarted just now.
+pub(super) async fn is_back(unit: &str, settle: Duration, fresh: bool, overtaken: impl Fn() -> bool) -> Back {
+    let looks = async {
+        let bus = Bus::connect(unit).await?;
+        let started = bus.look().await?;
+        let end = Instant::now() + settle;
+        while Instant::now() < end {
+            if overtaken() {
+                return Ok(None);
+            }
+            sleep(LOOK_AGAIN.min(end.saturating_duration_since(Instant::now()))).await;
+        }
+        anyhow::Ok(Some(bus.look().await?.life(&started, settle, fresh)))
+    };
+    match looks.await {
+        Ok(None) => Back::Overtaken,
+        Ok(Some(Life::Up)) => Back::Yes,
+        Ok(Some(Life::LeftStopped(state))) => Back::LeftStopped(format!("{unit} {state}")),
+        Ok(Some(Life::NotYet(reason))) => Back::NotYet(anyhow!(reason)),
+        Ok(Some(Life::Gone(reason))) => Back::Gone(anyhow!(reason)),
+        Err(error) => Back::NotYet(error.context(format!("cannot see whether {unit} is up"))),
     }
 }
 
 /// The unit has failed, and is not just slow.
 pub(super) async fn has_failed(unit: &str) -> bool {
-    properties(unit).await.is_ok_and(|properties| properties.is("ActiveState", "failed"))
+    let look = async { Bus::connect(unit).await?.look().await };
+    look.await.is_ok_and(|unit| unit.active == ActiveState::Failed)
 }
 
-/// The unit must exist.
+/// The unit must be there.
 pub(super) async fn check(unit: &str) -> Result<(), String> {
-    let properties = properties(unit).await.map_err(|error| format!("{error:#}"))?;
-    properties.loaded(unit)
-}
-
-struct Properties(BTreeMap<String, String>);
-
-async fn properties(unit: &str) -> anyhow::Result<Properties> {
-    let shown =
-        output(&["systemctl", "show", "--property=LoadState,ActiveState,NRestarts,MainPID", unit], ANSWER).await?;
-    if !shown.status.success() {
-        return Err(anyhow!("systemctl show {unit} failed: {}", String::from_utf8_lossy(&shown.stderr).trim()));
-    }
-    let text = String::from_utf8_lossy(&shown.stdout);
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    Ok(Properties(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
-}
-
-impl Properties {
-    fn get(&self, key: &str) -> &str {
-        self.0.get(key).map_or("", String::as_str)
-    }
-
-    fn is(&self, key: &str, value: &str) -> bool {
-        self.get(key) == value
-    }
-
-    fn loaded(&self, unit: &str) -> Result<(), String> {
-        match self.get("LoadState") {
-            "loaded" => Ok(()),
-            "masked" => Err(format!("{unit} is masked; run systemctl unmask {unit}, or correct systemd_unit")),
-            "not-found" => Err(format!("{unit} does not exist; correct systemd_unit")),
-            other => Err(format!("{unit} is {other:?}, not loaded; see systemctl status {unit}")),
-        }
-    }
+    let look = async {
+        let unit = Bus::connect(unit).await?.look().await?;
+        unit.usable().map_err(anyhow::Error::msg)
+    };
+    look.await.map_err(|error| format!("{error:#}"))
 }

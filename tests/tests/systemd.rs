@@ -1,0 +1,437 @@
+//! Restarts by a real systemd, over D-Bus.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use keeper_tests::folder::ClusterFolder;
+use keeper_tests::node::{Node, PATIENCE};
+use keeper_tests::ports::Port;
+use keeper_tests::systemd::{Systemd, ended};
+use keeper_tests::template::template;
+use keeper_tests::wait;
+use keeper_tests::watcher::{Ended, target_section};
+
+const FILE: &str = "db_master: [{address: \"old:1\"}]\ndb_slave: [{address: \"old:2\"}]\n";
+
+/// An application host with a systemd, and a primary whose standby is down.
+struct Host {
+    systemd: Systemd,
+    primary: Node,
+    /// Nobody listens here.
+    other: Port,
+    _cluster: ClusterFolder,
+}
+
+impl Host {
+    fn boot(name: &str) -> Result<Self> {
+        let cluster = ClusterFolder::create(name)?;
+        let primary = Node::create(cluster.path(), "db01", None)?;
+        primary.copy_from(&template()?)?;
+        primary.configure(&["fsync = off".to_owned()])?;
+        primary.start()?;
+        let host = Self { systemd: Systemd::boot(name)?, primary, other: Port::reserve()?, _cluster: cluster };
+        fs::write(host.file(), FILE)?;
+        Ok(host)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.systemd.folder().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("env.yaml")
+    }
+
+    /// A unit whose process notes each of its starts before it runs the script.
+    fn shop(&self, service: &str, script: &str) -> Result<()> {
+        let file = self.path("shop.sh");
+        fs::write(&file, format!("echo started >> {}\n{script}\n", self.path("starts").display()))?;
+        let folder = self.systemd.folder().display();
+        let common = format!("[Service]\nWorkingDirectory={folder}\nExecStart=/bin/sh {}\n", file.display());
+        self.systemd.unit("shop.service", &(common + service))
+    }
+
+    fn start_shop(&self) -> Result<()> {
+        let before = self.starts();
+        self.systemd.run(&["systemctl", "start", "shop.service"])?;
+        self.assert_starts(before + 1)
+    }
+
+    fn starts(&self) -> usize {
+        fs::read_to_string(self.path("starts")).unwrap_or_default().lines().count()
+    }
+
+    fn configuration(&self, restart: &str) -> String {
+        let node = |name: &str, port: u16| {
+            format!("  {name}: {{conninfo: \"host=127.0.0.1 port={port} dbname=postgres user=postgres\"}}\n")
+        };
+        let nodes = node("db01", self.primary.port()) + &node("db02", self.other.number());
+        format!("nodes:\n{nodes}{}", target_section(&self.file(), restart))
+    }
+
+    fn once(&self, options: &str) -> Result<Ended> {
+        self.systemd.run_watcher(&self.configuration(&unit("shop.service", options)), &["once"])
+    }
+
+    /// `once` as a process that goes on.
+    fn begin_once(&self, options: &str) -> Result<Child> {
+        let mut once = self.systemd.watcher(&self.configuration(&unit("shop.service", options)), &["once"])?;
+        once.stderr(Stdio::piped()).spawn().context("start the watcher")
+    }
+
+    /// Lets the servers' account change the file.
+    fn give_away(&self) -> Result<()> {
+        keeper_tests::install::install()?.give_to_server_account(&self.file())
+    }
+
+    /// Waits until the application has made this file.
+    fn wait_for(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        wait::until(&format!("the file {name}"), PATIENCE, String::new, || Ok(path.exists()))
+    }
+
+    /// So many starts, and no more. systemd calls many a unit started before its process has come to noting that.
+    fn assert_starts(&self, count: usize) -> Result<()> {
+        wait::until("another start", PATIENCE, || self.starts().to_string(), || Ok(self.starts() >= count))?;
+        assert_eq!(self.starts(), count);
+        Ok(())
+    }
+
+    fn assert_rewritten(&self) {
+        let content = fs::read_to_string(self.file()).unwrap_or_default();
+        assert!(content.contains(&self.primary.address()), "the file was not rewritten: {content}");
+    }
+
+    fn assert_active(&self) -> Result<()> {
+        assert_eq!(self.systemd.property("shop.service", "ActiveState")?, "active");
+        Ok(())
+    }
+}
+
+fn unit(unit: &str, options: &str) -> String {
+    format!("{{systemd_unit: {unit}{options}}}")
+}
+
+fn assert_ended(ended: &Ended, code: i32, words: &[&str]) {
+    assert_eq!(ended.code, Some(code), "{}", ended.text);
+    for word in words {
+        assert!(ended.text.contains(word), "the message lacks «{word}»: {}", ended.text);
+    }
+}
+
+const RUN: &str = "exec sleep 1000";
+
+/// Stops only when the test lets it.
+const STOPS_WHEN_TOLD: &str = "trap 'touch stopping; while test ! -e go; do sleep 0.1; done; exit 0' TERM\ntouch ready\nwhile :; do sleep 0.1; done";
+
+#[test]
+fn a_unit_that_runs_is_restarted_once() -> Result<()> {
+    let host = Host::boot("runs")?;
+    host.shop("", RUN)?;
+    host.start_shop()?;
+    assert_ended(&host.once("")?, 0, &["restart issued", "restart finished"]);
+    host.assert_rewritten();
+    host.assert_active()?;
+    host.assert_starts(2)?;
+    assert_ended(&host.once("")?, 0, &[]);
+    host.assert_starts(2)?;
+    Ok(())
+}
+
+#[test]
+fn a_unit_in_its_start_limit() -> Result<()> {
+    let host = Host::boot("startlimit")?;
+    host.shop("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n", RUN)?;
+    host.start_shop()?;
+    assert!(host.systemd.try_run(&["systemctl", "restart", "shop.service"])?);
+    host.assert_starts(2)?;
+    assert!(!host.systemd.try_run(&["systemctl", "restart", "shop.service"])?, "the limit does not hold");
+    assert_eq!(host.systemd.property("shop.service", "Result")?, "start-limit-hit");
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_active()?;
+    host.assert_starts(3)?;
+    Ok(())
+}
+
+/// Also one that comes near its limit by our own restart.
+#[test]
+fn a_restart_counts_for_no_start_limit() -> Result<()> {
+    let host = Host::boot("nearlimit")?;
+    host.shop("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n", RUN)?;
+    host.start_shop()?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_active()
+}
+
+#[test]
+fn a_unit_that_dies_right_after_the_start() -> Result<()> {
+    let host = Host::boot("dies")?;
+    let broken = host.path("broken");
+    host.shop("", &format!("test -e {} && exit 3\n{RUN}", broken.display()))?;
+    host.start_shop()?;
+    fs::write(&broken, "")?;
+    let ended = host.once("")?;
+    assert_ended(&ended, 5, &["shop.service has failed after its restart (exit-code)", "journalctl -u shop.service"]);
+    // Still so: it is tried again, and stays pending.
+    assert_ended(&host.once("")?, 5, &["has failed"]);
+    fs::remove_file(&broken)?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_active()?;
+    host.assert_starts(4)?;
+    Ok(())
+}
+
+/// It ends with success, which would look like a unit that was stopped on purpose.
+#[test]
+fn a_unit_that_ends_right_after_the_start() -> Result<()> {
+    let host = Host::boot("ends")?;
+    let broken = host.path("broken");
+    host.shop("", &format!("test -e {} && exit 0\n{RUN}", broken.display()))?;
+    host.start_shop()?;
+    fs::write(&broken, "")?;
+    assert_ended(&host.once("")?, 5, &["ended right after its start"]);
+    fs::remove_file(&broken)?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_active()
+}
+
+/// systemd starts it again by itself: it is looked at, and not thrown back to the beginning.
+#[test]
+fn a_unit_that_systemd_starts_again() -> Result<()> {
+    let host = Host::boot("again")?;
+    let broken = host.path("broken");
+    host.shop("Restart=always\nRestartSec=5s\n", &format!("test -e {} && exit 3\n{RUN}", broken.display()))?;
+    host.start_shop()?;
+    fs::write(&broken, "")?;
+    assert_ended(&host.once(", settle: 100ms")?, 5, &["systemd starts it again", "looked at again"]);
+    fs::remove_file(&broken)?;
+    host.systemd.wait_property("shop.service", "SubState", "running")?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    let by_itself: usize = host.systemd.property("shop.service", "NRestarts")?.parse()?;
+    assert!(by_itself > 0, "it was restarted once more");
+    host.assert_starts(2 + by_itself)?;
+    Ok(())
+}
+
+#[test]
+fn a_unit_that_waits_to_be_started_again() -> Result<()> {
+    let host = Host::boot("autorestart")?;
+    let broken = host.path("broken");
+    host.shop("Restart=always\nRestartSec=1h\n", &format!("test -e {} && exit 3\n{RUN}", broken.display()))?;
+    fs::write(&broken, "")?;
+    host.start_shop()?;
+    host.systemd.wait_property("shop.service", "SubState", "auto-restart")?;
+    fs::remove_file(&broken)?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_active()
+}
+
+#[test]
+fn a_unit_that_ignores_sigterm() -> Result<()> {
+    let host = Host::boot("ignores")?;
+    host.shop("TimeoutStopSec=1h\n", "trap '' TERM\ntouch ready\nwhile :; do sleep 1; done")?;
+    host.start_shop()?;
+    host.wait_for("ready")?;
+    let ended = host.once(", kill_after: 1s")?;
+    assert_ended(&ended, 0, &["has not stopped within 1s and is killed", "restart finished"]);
+    host.assert_active()?;
+    host.assert_starts(2)?;
+    Ok(())
+}
+
+#[test]
+fn a_unit_that_is_stopped_stays_stopped() -> Result<()> {
+    let host = Host::boot("stopped")?;
+    host.shop("", RUN)?;
+    assert_ended(&host.once("")?, 0, &["shop.service is stopped, so it is not restarted"]);
+    host.assert_rewritten();
+    assert_eq!(host.systemd.property("shop.service", "ActiveState")?, "inactive");
+    host.assert_starts(0)?;
+    // Nothing is owed to it any more.
+    host.start_shop()?;
+    assert_ended(&host.once("")?, 0, &[]);
+    host.assert_starts(1)?;
+    Ok(())
+}
+
+/// Somebody stops it while it is being restarted.
+#[test]
+fn a_unit_that_is_stopped_meanwhile_stays_stopped() -> Result<()> {
+    let host = Host::boot("meanwhile")?;
+    host.shop("TimeoutStopSec=1h\n", STOPS_WHEN_TOLD)?;
+    host.start_shop()?;
+    host.wait_for("ready")?;
+    let once = host.begin_once(", kill_after: 1h")?;
+    host.wait_for("stopping")?;
+    host.systemd.run(&["systemctl", "stop", "--no-block", "shop.service"])?;
+    fs::write(host.path("go"), "")?;
+    let output = once.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    host.systemd.wait_property("shop.service", "ActiveState", "inactive")?;
+    assert_ended(&host.once("")?, 0, &[]);
+    host.assert_starts(1)?;
+    Ok(())
+}
+
+#[test]
+fn a_unit_that_is_masked_or_missing_is_a_configuration_error() -> Result<()> {
+    let host = Host::boot("masked")?;
+    let check = || {
+        let ended = host.systemd.run_watcher(&host.configuration(&unit("shop.service", "")), &["check"])?;
+        anyhow::Ok(ended.text)
+    };
+    assert!(check()?.contains("shop.service does not exist; correct systemd_unit"));
+    assert_ended(&host.once("")?, 78, &["shop.service does not exist; correct systemd_unit"]);
+    host.assert_rewritten();
+    host.systemd.run(&["systemctl", "mask", "shop.service"])?;
+    assert!(check()?.contains("systemctl unmask shop.service"));
+    assert_ended(&host.once("")?, 78, &["shop.service is masked; run systemctl unmask shop.service"]);
+    // It is pending all the while.
+    host.systemd.run(&["systemctl", "unmask", "shop.service"])?;
+    host.shop("", RUN)?;
+    host.start_shop()?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_starts(2)?;
+    host.systemd.unit("broken.service", "[Service]\nType=simple\n")?;
+    let broken = host.systemd.run_watcher(&host.configuration(&unit("broken.service", "")), &["check"])?;
+    assert!(broken.text.contains("broken.service cannot be loaded by systemd"), "{}", broken.text);
+    let instance = host.systemd.run_watcher(&host.configuration(&unit("shop@.service", "")), &["check"])?;
+    assert!(instance.text.contains("shop@.service does not exist"), "{}", instance.text);
+    Ok(())
+}
+
+/// A service that tells when it is up, and takes longer than the restart's time for it.
+#[test]
+fn a_unit_that_starts_slowly_is_started_once() -> Result<()> {
+    let host = Host::boot("slow")?;
+    host.shop(
+        "Type=notify\nNotifyAccess=all\n",
+        "while test -e hold; do sleep 0.1; done\nsystemd-notify --ready\nexec sleep 1000",
+    )?;
+    host.start_shop()?;
+    fs::write(host.path("hold"), "")?;
+    let ended = host.once(", timeout: 1s, settle: 100ms")?;
+    assert_ended(&ended, 5, &["shop.service has not started within 1s", "is still starting; it is looked at again"]);
+    fs::remove_file(host.path("hold"))?;
+    host.systemd.wait_property("shop.service", "ActiveState", "active")?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_starts(2)?;
+    Ok(())
+}
+
+#[test]
+fn other_types_of_services() -> Result<()> {
+    let host = Host::boot("types")?;
+    // A batch that is under way begins anew, and has ended well when it has ended.
+    host.shop("Type=oneshot\n", "while test -e hold; do sleep 0.1; done")?;
+    fs::write(host.path("hold"), "")?;
+    host.systemd.run(&["systemctl", "start", "--no-block", "shop.service"])?;
+    host.systemd.wait_property("shop.service", "ActiveState", "activating")?;
+    host.assert_starts(1)?;
+    let once = host.begin_once("")?;
+    host.assert_starts(2)?;
+    fs::remove_file(host.path("hold"))?;
+    let output = once.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("restart finished"), "{text}");
+    host.assert_starts(2)?;
+
+    // A daemon that goes into the background.
+    let script = "sleep 1000 & echo $! > daemon.pid";
+    host.shop(&format!("Type=forking\nPIDFile={}\n", host.path("daemon.pid").display()), script)?;
+    host.start_shop()?;
+    let before = host.systemd.property("shop.service", "MainPID")?;
+    fs::write(host.file(), FILE)?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    assert_ne!(host.systemd.property("shop.service", "MainPID")?, before);
+    host.assert_active()
+}
+
+/// The bus is restarted while systemd restarts the unit: there is one restart, and its end is seen.
+#[test]
+fn the_bus_is_restarted_in_the_middle() -> Result<()> {
+    let text = in_the_middle("busrestart", &["systemctl", "kill", "--signal=KILL", "dbus.service"])?;
+    assert!(text.contains("systemd gives no answer"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn systemd_begins_anew_in_the_middle() -> Result<()> {
+    in_the_middle("reexec", &["systemctl", "daemon-reexec"]).map(drop)
+}
+
+/// Runs a command while a unit is being restarted, and returns what the watcher said.
+fn in_the_middle(name: &str, command: &[&str]) -> Result<String> {
+    let host = Host::boot(name)?;
+    host.shop("TimeoutStopSec=1h\n", STOPS_WHEN_TOLD)?;
+    host.start_shop()?;
+    host.wait_for("ready")?;
+    let once = host.begin_once(", kill_after: 1h")?;
+    host.wait_for("stopping")?;
+    host.systemd.run(command)?;
+    // Some looks of the watcher's come in between.
+    std::thread::sleep(Duration::from_secs(1));
+    fs::write(host.path("go"), "")?;
+    let output = once.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.contains("restart finished"), "{text}");
+    host.assert_active()?;
+    host.assert_starts(2)?;
+    Ok(text)
+}
+
+#[test]
+fn a_bus_that_is_gone_leaves_the_restart_pending() -> Result<()> {
+    let host = Host::boot("nobus")?;
+    host.shop("", RUN)?;
+    host.start_shop()?;
+    host.systemd.run(&["systemctl", "stop", "dbus.socket", "dbus.service"])?;
+    assert_ended(&host.once("")?, 5, &["cannot speak to systemd over D-Bus", "dbus.service runs"]);
+    host.assert_starts(1)?;
+    host.systemd.run(&["systemctl", "start", "dbus.socket"])?;
+    assert_ended(&host.once("")?, 0, &["restart finished"]);
+    host.assert_starts(2)?;
+    Ok(())
+}
+
+#[test]
+fn a_user_who_may_not_restart_is_told_what_to_do() -> Result<()> {
+    let host = Host::boot("refused")?;
+    host.shop("", RUN)?;
+    host.start_shop()?;
+    host.give_away()?;
+    let configuration = host.configuration(&unit("shop.service", ""));
+    let once = || ended(&mut host.systemd.watcher_as_server_account(&configuration, &["once"])?);
+    let refused = once()?;
+    assert_ended(
+        &refused,
+        5,
+        &["does not let this user restart shop.service", "org.freedesktop.systemd1.manage-units"],
+    );
+    host.assert_starts(1)?;
+
+    // What it is told to do helps.
+    fs::write(host.path("rule"), POLKIT_RULE)?;
+    let rule = host.path("rule").display().to_string();
+    host.systemd.run(&["install", "-D", "-m", "644", &rule, "/etc/polkit-1/rules.d/50-shop.rules"])?;
+    host.systemd.unit(
+        "polkit.service",
+        "[Service]\nType=dbus\nBusName=org.freedesktop.PolicyKit1\nExecStart=/usr/lib/polkit-1/polkitd --no-debug\n",
+    )?;
+    assert_ended(&once()?, 0, &["restart finished"]);
+    host.assert_starts(2)?;
+    Ok(())
+}
+
+/// As README tells administrators to write it.
+const POLKIT_RULE: &str = r#"polkit.addRule(function (action, subject) {
+    if (action.id == "org.freedesktop.systemd1.manage-units" && action.lookup("unit") == "shop.service" &&
+        subject.user == "postgres") {
+        return polkit.Result.YES;
+    }
+});
+"#;
