@@ -12,7 +12,7 @@ use keeper_tests::ports::Port;
 use keeper_tests::systemd::{Systemd, ended};
 use keeper_tests::template::template;
 use keeper_tests::wait;
-use keeper_tests::watcher::{Ended, target_section};
+use keeper_tests::watcher::{Ended, restart_by, target_section};
 
 const FILE: &str = "db_master: [{address: \"old:1\"}]\ndb_slave: [{address: \"old:2\"}]\n";
 
@@ -435,3 +435,33 @@ const POLKIT_RULE: &str = r#"polkit.addRule(function (action, subject) {
     }
 });
 "#;
+
+/// What a command says goes to the journal under the target's name, also what a daemon says that it leaves behind, when
+/// the watcher has long ended.
+#[test]
+fn a_commands_output_is_in_the_journal() -> Result<()> {
+    let host = Host::boot("journal")?;
+    let script = format!(
+        "echo from the command; (while test ! -e {0}; do sleep 0.1; done; echo from the daemon; touch {0}.done) &",
+        host.path("go").display()
+    );
+    let command = restart_by(&["/bin/sh", "-c", &script].map(str::to_owned));
+    let run = host.systemd.watcher(&host.configuration(&command), &["once"])?;
+    let program = run.get_args().map(|word| word.to_string_lossy().into_owned());
+    let program: Vec<String> = program.skip_while(|word| word != "--").skip(1).collect();
+    host.systemd.unit(
+        "watcher.service",
+        &format!(
+            "[Service]\nType=oneshot\nKillMode=process\nEnvironment=STATE_DIRECTORY={}\nExecStart={}\n",
+            host.path("state").display(),
+            program.join(" ")
+        ),
+    )?;
+    host.systemd.run(&["systemctl", "start", "watcher.service"])?;
+    assert!(host.systemd.journal("shop")?.contains("from the command"));
+    fs::write(host.path("go"), "")?;
+    host.wait_for("go.done")?;
+    let said = host.systemd.journal("shop")?;
+    assert!(said.contains("from the daemon"), "{said}");
+    Ok(())
+}

@@ -10,7 +10,7 @@ use super::process::{Ended, run as run_process};
 /// Runs the program until it ends, at most for its time.
 pub(super) async fn run(name: &str, argv: &[String], limit: Duration, kill_after: Duration) -> anyhow::Result<()> {
     tracing::info!("{name}: restart issued: {}", argv.join(" "));
-    match run_process(argv, limit, kill_after).await? {
+    match run_process(name, argv, limit, kill_after).await? {
         Ended::Exited(status) if status.success() => Ok(()),
         Ended::Exited(status) => bail!("{} ended with {status}", argv.join(" ")),
         Ended::TimedOut => {

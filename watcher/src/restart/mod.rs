@@ -4,6 +4,7 @@
 //! whether it is back. In between it is written down what is owed.
 
 mod command;
+mod output;
 mod process;
 mod signal;
 mod systemd;
