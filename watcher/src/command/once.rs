@@ -7,6 +7,7 @@ use watcher_core::config::Config;
 use watcher_core::plan::Due;
 
 use super::{ask_both, describe, observations};
+use crate::clock;
 use crate::exit::Exit;
 use crate::state::Store;
 use crate::target::{Active, Keeper, Restarted, tell_of_orphans};
@@ -72,7 +73,7 @@ async fn restart_if_due(keeper: &Keeper) -> Restarted {
         Due::Verify => keeper.verify().await,
         Due::Retry(_) if !keeper.restart_pending() => keeper.verify().await,
         Due::Restart | Due::Retry(_) => {
-            tokio::time::sleep(keeper.target().restart.splay.mul_f64(fastrand::f64())).await;
+            clock::sleep(keeper.target().restart.splay.mul_f64(fastrand::f64())).await;
             keeper.restart().await
         }
         Due::Limited(_) => {

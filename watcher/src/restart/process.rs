@@ -7,10 +7,10 @@ use anyhow::Context;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
 
 use super::LOOK_AGAIN;
 use super::output::Output;
+use crate::clock::{sleep, within};
 
 /// How a child ended that was given a time limit.
 #[derive(Debug)]
@@ -29,9 +29,9 @@ pub(super) async fn run(name: &str, argv: &[String], limit: Duration, kill_after
     let mut child = tokio::task::spawn_blocking(move || start(&name, &argv)).await??;
     // Taken now: it is gone once the child has been waited for.
     let group = child.id();
-    match timeout(limit, child.wait()).await {
-        Ok(status) => Ok(Ended::Exited(status.context("wait for the command")?)),
-        Err(_) => {
+    match within(limit, child.wait()).await {
+        Some(status) => Ok(Ended::Exited(status.context("wait for the command")?)),
+        None => {
             end(&mut child, group, kill_after).await;
             Ok(Ended::TimedOut)
         }
@@ -61,10 +61,10 @@ async fn end(child: &mut Child, group: Option<u32>, kill_after: Duration) {
     };
     // Each may find nobody left.
     let _ = killpg(group, Signal::SIGTERM);
-    if timeout(kill_after, gone(child, group)).await.is_err() {
+    if within(kill_after, gone(child, group)).await.is_none() {
         let _ = killpg(group, Signal::SIGKILL);
         // What hangs in the kernel outlives even that.
-        let _ = timeout(KILLED_WITHIN, child.wait()).await;
+        let _ = within(KILLED_WITHIN, child.wait()).await;
     }
 }
 
@@ -79,7 +79,7 @@ async fn gone(child: &mut Child, group: Pid) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 

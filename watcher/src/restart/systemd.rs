@@ -8,12 +8,12 @@ mod bus;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use tokio::time::{Instant, sleep};
 use watcher_core::config::Restart;
 use watcher_core::unit::{ActiveState, Before, Life, Meanwhile, Progress, Unit};
 
 use self::bus::{Bus, JobEnds};
 use super::{Back, CarriedOut, LOOK_AGAIN, Misconfigured};
+use crate::clock;
 
 /// Between two looks at a unit whose job is waited for; the end of the job itself is told at once.
 const LOOK: Duration = Duration::from_millis(250);
@@ -98,7 +98,7 @@ enum Followed {
 
 impl Following<'_> {
     async fn follow(&mut self, restart: &Restart, overtaken: impl Fn() -> bool) -> anyhow::Result<Followed> {
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut progress = Progress::default();
         loop {
             if let Some(result) = self.end_within(LOOK).await {
@@ -110,7 +110,7 @@ impl Following<'_> {
                 let result = self.end_within(Duration::ZERO).await;
                 return Ok(Followed::Ended(result.unwrap_or_default()));
             }
-            match progress.next(&now, begun.elapsed(), restart, overtaken()) {
+            match progress.next(&now, clock::now().since(begun), restart, overtaken()) {
                 Meanwhile::Wait => {}
                 Meanwhile::Kill => {
                     let (name, unit) = (self.name, self.unit);
@@ -127,7 +127,7 @@ impl Following<'_> {
     /// The job's result, if it ends within this time.
     async fn end_within(&mut self, limit: Duration) -> Option<String> {
         let Some(ends) = &mut self.ends else {
-            sleep(limit).await;
+            clock::sleep(limit).await;
             return None;
         };
         let next = async {
@@ -147,7 +147,7 @@ impl Following<'_> {
                 }
                 result
             }
-            () = sleep(limit) => None,
+            () = clock::sleep(limit) => None,
         }
     }
 
@@ -155,14 +155,14 @@ impl Following<'_> {
     /// of the bus, and also where it begins anew itself, as it does when its package is upgraded.
     async fn look(&mut self) -> anyhow::Result<Unit> {
         let (name, unit) = (self.name, self.unit);
-        let end = Instant::now() + BUS_BACK_WITHIN;
+        let end = clock::now().after(BUS_BACK_WITHIN);
         let mut told = false;
         loop {
             let error = match self.bus.look().await {
                 Ok(now) => return Ok(now),
                 Err(error) => error,
             };
-            if Instant::now() >= end {
+            if clock::now() >= end {
                 return Err(error.context(format!("it is not known whether {unit} was restarted")));
             }
             if !std::mem::replace(&mut told, true) {
@@ -175,7 +175,7 @@ impl Following<'_> {
                     continue;
                 }
             }
-            sleep(LOOK).await;
+            clock::sleep(LOOK).await;
         }
     }
 }
@@ -212,12 +212,12 @@ pub(super) async fn is_back(unit: &str, settle: Duration, fresh: bool, overtaken
     let looks = async {
         let bus = Bus::connect(unit).await?;
         let started = bus.look().await?;
-        let end = Instant::now() + settle;
-        while Instant::now() < end {
+        let end = clock::now().after(settle);
+        while clock::now() < end {
             if overtaken() {
                 return Ok(None);
             }
-            sleep(LOOK_AGAIN.min(end.saturating_duration_since(Instant::now()))).await;
+            clock::sleep(LOOK_AGAIN.min(end.since(clock::now()))).await;
         }
         anyhow::Ok(Some(bus.look().await?.life(&started, settle, fresh)))
     };

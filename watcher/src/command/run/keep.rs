@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
-use watcher_core::plan::{Due, Repairs};
+use watcher_core::plan::{Due, Moment, Repairs};
 
 use super::underway::Underway;
 use crate::clock;
@@ -60,7 +59,7 @@ pub(super) async fn up_to_date(
         calm,
         settled: None,
         attempted: None,
-        look_again: Instant::now(),
+        look_again: clock::now(),
         failures: Failures::default(),
         troubles,
         repairs: Repairs::default(),
@@ -97,9 +96,9 @@ pub(super) async fn up_to_date(
     }
 }
 
-async fn at(moment: Option<Instant>) {
+async fn at(moment: Option<Moment>) {
     match moment {
-        Some(moment) => sleep_until(moment).await,
+        Some(moment) => clock::sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }
@@ -112,7 +111,7 @@ struct Minder {
     /// The node that was tried last.
     attempted: Option<Active>,
     /// When the file is tried or looked at again.
-    look_again: Instant,
+    look_again: Moment,
     failures: Failures,
     troubles: Troubles,
     repairs: Repairs,
@@ -124,7 +123,7 @@ struct Minder {
     /// At most one restart.
     restarting: JoinSet<()>,
     /// The end of the splay.
-    restart_at: Option<Instant>,
+    restart_at: Option<Moment>,
     limit_told: bool,
 }
 
@@ -135,7 +134,7 @@ impl Minder {
         if is_new {
             self.given_up = false;
             self.settled = None;
-        } else if Instant::now() < self.look_again {
+        } else if clock::now() < self.look_again {
             return;
         }
         let done = match self.settled {
@@ -163,7 +162,7 @@ impl Minder {
                 if self.keeper.look().await.is_none() { pause.min(self.calm) } else { pause }
             }
         };
-        self.look_again = Instant::now() + pause;
+        self.look_again = clock::now().after(pause);
     }
 
     /// Looks at a file that was right, and puts it right again if another program undid that.
@@ -196,7 +195,7 @@ impl Minder {
     }
 
     /// Begins what is due of restarts, or says when to see again.
-    fn restart_if_due(&mut self, active: Active) -> Option<Instant> {
+    fn restart_if_due(&mut self, active: Active) -> Option<Moment> {
         self.waits_for_turn = false;
         // A restart that is owed waits for the file that it is owed for.
         let is_right = self.settled.is_some_and(|(settled, _)| settled == active);
@@ -207,17 +206,16 @@ impl Minder {
         let keeper = self.keeper.clone();
         match due {
             Due::Nothing => None,
-            Due::Retry(moment) => Some(after(moment.since(clock::now()))),
+            Due::Retry(moment) => Some(moment),
             Due::Limited(moment) => {
-                let wait = moment.since(clock::now());
                 if !std::mem::replace(&mut self.limit_told, true) {
                     tracing::error!(
                         "{}: restart pending: there were as many restarts as limit allows; next attempt in {} s",
                         keeper.target().name,
-                        wait.as_secs()
+                        moment.since(clock::now()).as_secs()
                     );
                 }
-                Some(after(wait))
+                Some(moment)
             }
             Due::Verify => {
                 self.in_turn(async move {
@@ -227,8 +225,8 @@ impl Minder {
             }
             Due::Restart => {
                 self.limit_told = false;
-                let at = *self.restart_at.get_or_insert_with(|| Instant::now() + splay(&keeper));
-                if Instant::now() < at {
+                let at = *self.restart_at.get_or_insert_with(|| clock::now().after(splay(&keeper)));
+                if clock::now() < at {
                     return Some(at);
                 }
                 let begun = self.in_turn(async move {
@@ -253,11 +251,6 @@ impl Minder {
         });
         true
     }
-}
-
-/// A clock of milliseconds may be a fraction early.
-fn after(wait: Duration) -> Instant {
-    Instant::now() + wait + Duration::from_millis(1)
 }
 
 fn splay(keeper: &Keeper) -> Duration {
