@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::Result;
 use keeper_tests::application::Application;
@@ -311,11 +313,18 @@ fn the_daemon_stays_up_while_there_is_no_evidence() -> Result<()> {
     daemon.wait_said("no active node", 0)?;
     assert!(!daemon.has_ended()?);
     assert_eq!(host.content(), before);
+    // Whoever points the application elsewhere meanwhile knows more. The daemon looks at the file every second.
+    let by_hand = before.replace(&pair.primary.address(), &pair.standby.address());
+    assert_ne!(by_hand, before);
+    fs::write(&host.file, &by_hand)?;
+    sleep(Duration::from_secs(3));
+    assert_eq!(host.content(), by_hand, "{}", daemon.log());
+    assert_eq!(daemon.count("rewrote"), 1, "{}", daemon.log());
     let since = now();
     pair.primary.start()?;
     daemon.wait_said("active node is db01", since)?;
+    daemon.wait_said("rewrote", since)?;
     assert_eq!(host.content(), before);
-    assert_eq!(daemon.count("rewrote"), 1, "{}", daemon.log());
     Ok(())
 }
 

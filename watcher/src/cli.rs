@@ -42,6 +42,9 @@ pub(crate) enum Command {
         /// Rewrite only, also while the daemon runs: for the moment before an application starts (ExecStartPre).
         #[arg(long)]
         no_restart: bool,
+        /// Only this target's file, may be repeated. Others that were rewritten without a restart would stay without one.
+        #[arg(long, value_name = "NAME", requires = "no_restart")]
+        target: Vec<String>,
     },
     /// Try the configuration, both nodes, all files and what restarts need, and say what to do.
     ///

@@ -73,7 +73,9 @@ async fn run(cli: Cli) -> Exit {
     let file = &cli.config;
     let outcome = match cli.command {
         Command::Run => with_config(file, |config| command::run(config, file)).await,
-        Command::Once { no_restart } => with_config(file, |config| command::once(config, !no_restart)).await,
+        Command::Once { no_restart, target } => {
+            with_config(file, |config| async move { command::once(config, !no_restart, &target).await }).await
+        }
         Command::Check(Check { systemd_dropin: None }) => with_config(file, command::check).await,
         Command::Check(Check { systemd_dropin: Some(unit) }) => {
             with_config(file, |config| async move { command::dropin(&config, file, unit) }).await

@@ -115,13 +115,20 @@ impl Keeper {
                 let changes: Vec<String> = edited
                     .replaced
                     .iter()
-                    .map(|replaced| format!("{} {} -> {}", replaced.path, replaced.from, replaced.to))
+                    .map(|replaced| match target.tells_only_the_node(&replaced.path) {
+                        true => format!("{} {} -> {}", replaced.path, replaced.from, replaced.to),
+                        // What stands around the address may be a password.
+                        false => format!("{} -> {}", replaced.path, node.name),
+                    })
                     .collect();
                 metrics::rewrote(&target.name);
                 tracing::info!("{}: rewrote {}: {}", target.name, target.file.display(), changes.join(", "));
                 return Ok(seen);
             }
-            if with_restart {
+            // An error may come after the new version is in its place: then the restart is owed.
+            let is_as_before =
+                placed.is_ok() || Original::read(&target.file).is_ok_and(|now| now.text().ok() == original.text().ok());
+            if with_restart && is_as_before {
                 self.store.note(|memory| {
                     memory.targets.entry(self.key.clone()).or_default().rewrite_undone(&before);
                 })?;
@@ -194,9 +201,9 @@ impl Keeper {
             }
             Ok(CarriedOut::Failed(error)) => {
                 self.note(|debt, _| debt.not_stopped_by_us()).await;
-                self.failed(issued, error).await
+                self.failed(issued, begun, error).await
             }
-            Err(error) => self.failed(issued, error).await,
+            Err(error) => self.failed(issued, begun, error).await,
         }
     }
 
@@ -212,9 +219,9 @@ impl Keeper {
         outcome
     }
 
-    async fn failed(&self, issued: u64, error: anyhow::Error) -> Restarted {
+    async fn failed(&self, issued: u64, begun: Moment, error: anyhow::Error) -> Restarted {
         let name = &self.target().name;
-        self.note(move |debt, _| debt.restart_failed(issued, clock::now())).await;
+        self.note(move |debt, _| debt.restart_failed(issued, begun, clock::now())).await;
         tracing::error!("{name}: restart failed: {error:#}; it is pending and is tried again");
         if error.is::<Misconfigured>() { Restarted::Misconfigured } else { Restarted::Owed }
     }

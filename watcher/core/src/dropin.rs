@@ -53,7 +53,10 @@ pub fn for_application(unit: &str, watcher: &Watcher<'_>, targets: &[Target]) ->
         RestartHow::SystemdUnit(name) => name == unit,
         RestartHow::Command(_) | RestartHow::Signal { .. } => false,
     };
-    let note = if targets.iter().any(|target| restarts(&target)) {
+    // No other target's: a file that is rewritten here is right afterwards, and nobody would restart its application.
+    let own: String =
+        targets.iter().filter(restarts).map(|target| format!(" --target {}", argument(&target.name))).collect();
+    let note = if !own.is_empty() {
         String::new()
     } else {
         format!("# Mind: {unit} is the systemd_unit of no target; all files are brought up to date before it starts.\n")
@@ -74,7 +77,7 @@ pub fn for_application(unit: &str, watcher: &Watcher<'_>, targets: &[Target]) ->
          # -: without an active node it starts with the file as it is; without the minus it would not start then.\n\
          # +: {who} and without this unit's restrictions, as the watcher's state is not the application's.\n\
          # env: a StateDirectory= of this unit is not the watcher's.\n\
-         ExecStartPre=-+{user}/usr/bin/env {} {} -c {} once --no-restart\n",
+         ExecStartPre=-+{user}/usr/bin/env {} {} -c {} once --no-restart{own}\n",
         argument(&format!("STATE_DIRECTORY={}", watcher.state.display())),
         argument(&watcher.program.display().to_string()),
         argument(&watcher.config.display().to_string()),
@@ -139,7 +142,7 @@ mod tests {
         let text = for_application("shop.service", &watcher, &shop);
         assert!(text.starts_with("# /etc/systemd/system/shop.service.d/pg-keeper-watcher.conf\n"), "{text}");
         let command = "/usr/bin/env STATE_DIRECTORY=/var/lib/w /usr/bin/pg-keeper-watcher -c \"/etc/a $$b.yaml\" once \
-                       --no-restart\n";
+                       --no-restart --target /f\n";
         assert!(text.ends_with(&format!("\nExecStartPre=-+{command}")), "{text}");
         // What root leaves in the state folder another user could not write to.
         let text = for_application("shop.service", &Watcher { user: Some("keeper"), ..watcher }, &shop);

@@ -105,7 +105,7 @@ mod tests {
             node: "db02".to_owned(),
             position: WantedPosition { system_identifier: u64::MAX, timeline: 2 },
         });
-        debt.restart_failed(1, Moment(5));
+        debt.restart_failed(1, Moment(5), Moment(5));
         assert_eq!(Memory::parse(&memory.to_text().unwrap()), Ok(memory.clone()));
 
         memory.enter_boot("boot");

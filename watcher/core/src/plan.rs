@@ -151,8 +151,10 @@ impl Debt {
         }
     }
 
-    /// A restart that was issued after so many rewrites failed, and is still owed.
-    pub fn restart_failed(&mut self, rewrites: u64, now: Moment) {
+    /// A restart that was issued after so many rewrites, at a moment, failed, and is still owed. Back-off holds the next one back, and
+    /// not the limit: that is for applications that are up.
+    pub fn restart_failed(&mut self, rewrites: u64, begun: Moment, now: Moment) {
+        self.restarts.retain(|moment| *moment != begun);
         if self.rewrites == rewrites {
             self.put_off(now);
         }
@@ -267,7 +269,7 @@ mod tests {
         debt.rewrite_begins(wanted(3));
         debt.restart_carried_out(1, false);
         assert_eq!(debt.due(Moment(0), None), Due::Restart);
-        debt.restart_failed(1, Moment(0));
+        debt.restart_failed(1, Moment(0), Moment(0));
         debt.verify_failed(1, Moment(0), true);
         assert_eq!(debt.due(Moment(0), None), Due::Restart);
         debt.restart_carried_out(2, false);
@@ -277,7 +279,7 @@ mod tests {
     #[test]
     fn a_rewrite_that_did_not_happen_owes_nothing() {
         let mut debt = owing();
-        debt.restart_failed(1, Moment(0));
+        debt.restart_failed(1, Moment(0), Moment(0));
         let before = debt.clone();
         debt.rewrite_begins(wanted(3));
         debt.rewrite_undone(&before);
@@ -313,7 +315,7 @@ mod tests {
         let mut debt = owing();
         assert!(!debt.may_be_down);
         debt.restart_begins(Moment(0), None);
-        debt.restart_failed(1, Moment(0));
+        debt.restart_failed(1, Moment(0), Moment(0));
         assert!(debt.may_be_down);
         debt.not_stopped_by_us();
         assert!(!debt.may_be_down);
@@ -331,7 +333,7 @@ mod tests {
         let mut debt = owing();
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            debt.restart_failed(1, Moment(1000));
+            debt.restart_failed(1, Moment(1000), Moment(1000));
             pauses.push(match debt.due(Moment(1000), None) {
                 Due::Retry(moment) => moment.since(Moment(1000)).as_secs(),
                 Due::Nothing | Due::Restart | Due::Verify | Due::Limited(_) => 0,
@@ -344,7 +346,7 @@ mod tests {
     #[test]
     fn a_new_failover_does_not_wait_for_the_retry_of_an_old_one() {
         let mut debt = owing();
-        debt.restart_failed(1, Moment(0));
+        debt.restart_failed(1, Moment(0), Moment(0));
         assert_eq!(debt.due(Moment(0), None), Due::Retry(Moment(1000)));
         debt.rewrite_begins(wanted(3));
         assert_eq!(debt.due(Moment(0), None), Due::Restart);
@@ -366,6 +368,18 @@ mod tests {
         assert_eq!(debt.restarts.len(), 2);
         debt.forget_moments();
         assert_eq!(debt.due(Moment(0), limit), Due::Restart);
+    }
+
+    #[test]
+    fn a_restart_that_failed_does_not_count_towards_the_limit() {
+        let limit = Some(parse_limit("1 per 10m").unwrap());
+        let mut debt = owing();
+        for begun in [Moment(0), Moment(1_000), Moment(3_000)] {
+            assert_eq!(debt.due(begun, limit), Due::Restart);
+            debt.restart_begins(begun, limit);
+            debt.restart_failed(1, begun, begun);
+        }
+        assert_eq!(debt.due(Moment(3_000), limit), Due::Retry(Moment(7_000)));
     }
 
     #[test]

@@ -13,7 +13,12 @@ use crate::state::Store;
 use crate::target::{Active, Keeper, Restarted, tell_of_orphans};
 
 /// Looks once and acts. Silent unless something changed or failed.
-pub(crate) async fn once(config: Config, with_restart: bool) -> anyhow::Result<Exit> {
+///
+/// `only`: the targets to look after; all where it is empty.
+pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) -> anyhow::Result<Exit> {
+    if let Some(name) = only.iter().find(|name| config.targets.iter().all(|target| target.name != **name)) {
+        anyhow::bail!("there is no target {name:?} in the configuration; correct --target");
+    }
     let config = Arc::new(config);
     // Without a restart nothing need be remembered, so a daemon that holds the lock is no obstacle: this is what an
     // application's unit runs before it starts.
@@ -42,6 +47,7 @@ pub(crate) async fn once(config: Config, with_restart: bool) -> anyhow::Result<E
     }
     let tasks: Vec<_> = Keeper::all(&config, &store)
         .into_iter()
+        .filter(|keeper| only.is_empty() || only.contains(&keeper.target().name))
         .map(|keeper| tokio::spawn(bring_up_to_date(keeper, Active { node, position }, with_restart)))
         .collect();
     let mut exit = Exit::Done;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use watcher_core::choose::{NodeId, Past};
 use watcher_core::config::Config;
 use watcher_core::pace::Pace;
+use watcher_core::plan::Moment;
 
 use self::keep::{Ending, Troubles};
 use self::signals::{Signals, Told};
@@ -24,11 +25,11 @@ use self::underway::Underway;
 use self::watch::Watch;
 use super::notify;
 use crate::exit::Exit;
-use crate::load;
 use crate::monitor::{Monitor, metrics};
 use crate::node::{Question, keep_asking};
 use crate::state::Store;
 use crate::target::{Keeper, tell_of_orphans};
+use crate::{clock, load};
 
 mod keep;
 mod signals;
@@ -99,6 +100,7 @@ async fn serve(
     notify(&[NotifyState::Ready, NotifyState::Status("asking both nodes")]);
     let mut summary = every(SUMMARY_EVERY);
     let mut new = None;
+    let mut given_up = None;
     // The old configuration serves until no rewrite is under way: two of one file would meet.
     loop {
         tokio::select! {
@@ -114,6 +116,7 @@ async fn serve(
                 Told::Reload => match reload(file) {
                     Some(config) => {
                         new = Some(config);
+                        given_up = Some(clock::now().after(FINISH_WITHIN));
                         end.send_replace(Ending::AfterRewrite);
                     }
                     None => notify(&[NotifyState::Ready]),
@@ -126,6 +129,10 @@ async fn serve(
                 None => return Ok(new),
             },
             Some(ended) = pollers.join_next() => return Err(lost("a node's task", ended)),
+            () = clock::sleep_until(given_up.unwrap_or(Moment(0))), if given_up.is_some() => {
+                tracing::error!("a file cannot be reached: its rewrite has not ended within {FINISH_WITHIN:?} and is left alone");
+                return Ok(new);
+            }
         }
     }
     notify(&[NotifyState::Stopping]);

@@ -58,8 +58,8 @@ fn is_up_to_date(target: &TargetConfig, node: &NodeConfig) -> anyhow::Result<boo
 
 fn exit_of(target: &Target) -> Exit {
     match (target.file_state, target.restart) {
-        (FileState::Unusable, _) => Exit::Failed,
-        (FileState::NotUpToDate, _) | (_, RestartState::Pending | RestartState::Unverified) => Exit::RestartPending,
+        (FileState::Unusable | FileState::NotUpToDate, _) => Exit::Failed,
+        (_, RestartState::Pending | RestartState::Unverified) => Exit::RestartPending,
         (FileState::UpToDate | FileState::NotCompared, RestartState::None) => Exit::Done,
     }
 }

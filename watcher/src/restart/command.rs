@@ -9,12 +9,14 @@ use super::process::{Ended, run as run_process};
 
 /// Runs the program until it ends, at most for its time.
 pub(super) async fn run(name: &str, argv: &[String], limit: Duration, kill_after: Duration) -> anyhow::Result<()> {
-    tracing::info!("{name}: restart issued: {}", argv.join(" "));
+    // Its arguments may hold a password.
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    tracing::info!("{name}: restart issued: {program}");
     match run_process(name, argv, limit, kill_after).await? {
         Ended::Exited(status) if status.success() => Ok(()),
-        Ended::Exited(status) => bail!("{} ended with {status}", argv.join(" ")),
+        Ended::Exited(status) => bail!("{program} ended with {status}"),
         Ended::TimedOut => {
-            bail!("{} did not end within {:?} and was ended; raise timeout if it needs longer", argv.join(" "), limit)
+            bail!("{program} did not end within {limit:?} and was ended; raise timeout if it needs longer")
         }
     }
 }

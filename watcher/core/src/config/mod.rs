@@ -73,6 +73,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Whether what is written at a path is nothing but the node's address, host, port or name.
+    pub fn tells_only_the_node(&self, path: &Path) -> bool {
+        self.set.iter().any(|(set, template)| set == path && template.is_one_placeholder())
+    }
+
     /// The values that the file holds when a node is active.
     pub fn wanted(&self, node: &NodeConfig) -> Values {
         let set = self.set.iter().map(|(path, template)| (path.clone(), template.render(node))).collect();

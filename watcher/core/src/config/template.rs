@@ -16,6 +16,11 @@ enum Part {
 }
 
 impl Template {
+    /// Whether it is a placeholder without any text around it.
+    pub fn is_one_placeholder(&self) -> bool {
+        matches!(self.0.as_slice(), [Part::Address | Part::Host | Part::Port | Part::Name])
+    }
+
     /// Reads a template. A brace that does not belong to a placeholder is refused.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} holds a brace that is none of {{address}}, {{host}}, {{port}}, {{name}}");

@@ -180,6 +180,8 @@ impl Minder {
         let target = self.keeper.target();
         if self.repairs.allow(clock::now()) {
             tracing::warn!("{}: another program changed {} back", target.name, target.file.display());
+            // If that fails, it is a rewrite that is tried again, and no other program's doing.
+            self.settled = None;
             return self.keeper.rewrite(active, true).await.map(Some);
         }
         self.given_up = true;

@@ -23,7 +23,10 @@ pub(super) struct Watch<'a> {
     seen: [Seen; 2],
     choice: Option<Choice>,
     question: watch::Sender<Question>,
+    /// Nobody while there is no evidence.
     active: watch::Sender<Option<Active>>,
+    /// The last one that was active.
+    last: Option<Active>,
 }
 
 /// What is known of one node.
@@ -56,7 +59,7 @@ impl<'a> Watch<'a> {
     ) -> Self {
         let remembered = past;
         let past = remembered.borrow().clone();
-        Self { config, past, remembered, seen: Default::default(), choice: None, question, active }
+        Self { config, past, remembered, seen: Default::default(), choice: None, question, active, last: None }
     }
 
     /// What was decided last.
@@ -112,18 +115,22 @@ impl<'a> Watch<'a> {
         match choice {
             Choice::Active(node, position) => {
                 let active = Active { node, position };
-                let before = *self.active.borrow();
+                let before = self.last.replace(active);
                 tracing::info!("{sentence}");
                 if before.is_some_and(|before| before.node != node) {
                     metrics::active_node_changed();
                 }
+                self.active.send_replace(Some(active));
                 if before != Some(active) {
-                    self.active.send_replace(Some(active));
                     self.question.send_modify(|question| question.log_wanted = (question.log_wanted.0 + 1, node));
                 }
             }
             Choice::Nobody(_) => tracing::warn!("{sentence}"),
             Choice::TwoPrimaries(_) => tracing::error!("{sentence}"),
+        }
+        if !matches!(choice, Choice::Active(..)) {
+            // Without evidence nothing is changed, also not back: whoever edits a file now knows more.
+            self.active.send_replace(None);
         }
         notify(&[sd_notify::NotifyState::Status(&sentence)]);
     }
