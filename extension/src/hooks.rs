@@ -5,7 +5,7 @@
 //!
 //! Every connection and every transaction of every session comes through here, so in the calm a hook is a plain function that reads a
 //! few words: no guard of pgrx around it, no function of the server through pgrx's own. Both touch pages that a new session would
-//! otherwise leave alone, which costs more than all the rest. Guarded is what waits or refuses.
+//! otherwise leave alone. Guarded is what waits or refuses.
 //!
 //! - Authentication: ordinary clients are sent away at once by 57P03, which makes libpq try the next host and pg_isready say «rejecting».
 //! - Before a commit or a PREPARE of a transaction that wrote, while it can still be aborted.

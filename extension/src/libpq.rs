@@ -1,8 +1,8 @@
 //! The system's libpq, loaded by the process that talks to the partner.
 //!
-//! It is not linked. Whatever the postmaster has mapped, each new session maps again, and leaves again at its end: a library of libpq's
-//! size costs a server with a connection for each transaction more than everything else that pg_keeper does. So the keeper loads it for
-//! itself, and whoever only reads a connection string unloads it afterwards.
+//! It is not linked. Whatever the postmaster has mapped, each new session maps again, and leaves again at its end: libpq would be five
+//! mappings and three page faults more for each. So the keeper loads it for itself, and whoever only reads a connection string unloads
+//! it afterwards.
 
 use libloading::Library;
 use std::ffi::{c_char, c_int, c_uint, c_void};
@@ -54,7 +54,8 @@ macro_rules! libpq {
             /// The dynamic linker's words.
             pub(crate) fn open() -> Result<Libpq, String> {
                 let told = |error: libloading::Error| format!("libpq cannot be loaded: {error}");
-                // SAFETY: libpq runs nothing when it is loaded or unloaded.
+                // SAFETY: it is the system's own library, and what it and those it needs run when they are loaded and unloaded is what
+                // they would run in any program that is linked with them.
                 let library = unsafe { Library::new(NAME) }.map_err(told)?;
                 Ok(Libpq {
                     // SAFETY: the types are those of libpq's header, which has kept them since this library bears its number.
