@@ -3,6 +3,8 @@
 //! Needs root, a cgroup2 file system that may be written to, and the packages systemd and dbus. It shares the network with
 //! the machine, so that servers of the test are reached at the usual addresses.
 
+pub mod host;
+
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -84,9 +86,17 @@ impl Systemd {
         self.folder.path()
     }
 
+    /// Where a file inside is seen from outside.
+    pub fn outside(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init))
+    }
+
     /// Writes a unit file, and makes systemd read it.
     pub fn unit(&self, name: &str, text: &str) -> Result<()> {
-        fs::write(self.folder().join("units").join(name), text).with_context(|| format!("write {name}"))?;
+        let file = self.folder().join("units").join(name);
+        // A drop-in lies in a folder of its unit's.
+        fs::create_dir_all(file.parent().unwrap_or(self.folder()))?;
+        fs::write(file, text).with_context(|| format!("write {name}"))?;
         self.run(&["systemctl", "daemon-reload"]).map(drop)
     }
 
@@ -116,6 +126,12 @@ impl Systemd {
     pub fn journal(&self, identifier: &str) -> Result<String> {
         self.run(&["journalctl", "--sync"])?;
         self.run(&["journalctl", "--no-pager", "-o", "cat", "-t", identifier])
+    }
+
+    /// What the journal holds of a unit, its own lines and systemd's about it.
+    pub fn journal_of_unit(&self, unit: &str) -> Result<String> {
+        self.run(&["journalctl", "--sync"])?;
+        self.run(&["journalctl", "--no-pager", "-o", "cat", "-u", unit])
     }
 
     /// One of the watcher's commands, with a configuration and a state folder of its own, as root.

@@ -47,6 +47,14 @@ pub struct Ended {
     pub text: String,
 }
 
+/// The exit code and the message are as they should be.
+pub fn assert_ended(ended: &Ended, code: i32, words: &[&str]) {
+    assert_eq!(ended.code, Some(code), "{}", ended.text);
+    for word in words {
+        assert!(ended.text.contains(word), "the message lacks «{word}»: {}", ended.text);
+    }
+}
+
 /// The `nodes` section for a pair: both servers through the role made for watchers.
 pub fn nodes_section(nodes: [&Node; 2]) -> String {
     let line = |node: &Node| {

@@ -16,7 +16,7 @@ use keeper_tests::node::{Node, PATIENCE};
 use keeper_tests::process;
 use keeper_tests::template::template;
 use keeper_tests::wait;
-use keeper_tests::watcher::{Ended, Watcher, nodes_section, run_once, run_once_with_fault};
+use keeper_tests::watcher::{Ended, Watcher, assert_ended, nodes_section, run_once, run_once_with_fault};
 use nix::sys::signal::{Signal, kill};
 
 /// Its addresses are longer than any that they are replaced by, so that a write in place has to cut the file.
@@ -116,13 +116,6 @@ impl Host {
     fn wait_for(&self, watcher: &Watcher, content: &str) -> Result<()> {
         let evidence = || format!("the file: {:?}\n{}", self.content(), watcher.log());
         wait::until("the file to be rewritten", PATIENCE, evidence, || Ok(self.content() == content))
-    }
-}
-
-fn assert_ended(ended: &Ended, code: i32, words: &[&str]) {
-    assert_eq!(ended.code, Some(code), "{}", ended.text);
-    for word in words {
-        assert!(ended.text.contains(word), "the message lacks «{word}»: {}", ended.text);
     }
 }
 
