@@ -218,7 +218,10 @@ pub fn command(folder: &Path, configuration: &str) -> Result<Command> {
     make(folder)?;
     make(&state)?;
     let file = folder.join("watcher.yaml");
-    fs::write(&file, configuration).with_context(|| format!("write {}", file.display()))?;
+    // Written anew, it would be another edition.
+    if fs::read_to_string(&file).ok().as_deref() != Some(configuration) {
+        fs::write(&file, configuration).with_context(|| format!("write {}", file.display()))?;
+    }
     let mut command = install()?.as_server_account(&shared_program("pg-keeper-watcher")?);
     command.arg("-c").arg(file).env("STATE_DIRECTORY", &state).current_dir(folder);
     // Whoever runs the tests may be a service himself.

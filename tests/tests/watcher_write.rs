@@ -431,6 +431,34 @@ fn a_program_that_keeps_changing_the_file_back_is_answered_three_times() -> Resu
     Ok(())
 }
 
+/// Cron's watcher knows of its earlier answers, and a daemon of cron's.
+#[test]
+fn once_answers_a_program_that_keeps_changing_the_file_back_three_times() -> Result<()> {
+    let host = Host::start("revertonce")?;
+    assert_ended(&host.once("")?, 0, &["rewrote"]);
+    for _ in 0..3 {
+        host.put(FILE)?;
+        assert_ended(&host.once("")?, 0, &["another program changed", "rewrote"]);
+        assert_ended(&host.once("")?, 0, &[]);
+    }
+    host.put(FILE)?;
+    for _ in 0..2 {
+        assert_ended(&host.once("")?, 1, &["another program keeps changing", "env.yaml back"]);
+    }
+    assert_eq!((host.content().as_str(), host.restarts()), (FILE, 4));
+    let daemon = host.run("", "")?;
+    daemon.wait_said("another program keeps changing", 0)?;
+    assert_eq!(daemon.count("rewrote"), 0, "{}", daemon.log());
+    drop(daemon);
+    // Before an application starts its file is put right all the same, and an edited configuration is nobody's revenge.
+    assert_ended(&run_once(&host.folder, &host.configuration(""), &["once", "--no-restart"])?, 0, &["rewrote"]);
+    assert_eq!(host.content(), host.rewritten());
+    host.put(FILE)?;
+    assert_ended(&host.once("# edited\n")?, 0, &["rewrote"]);
+    assert_eq!((host.content(), host.restarts()), (host.rewritten(), 5));
+    Ok(())
+}
+
 /// `once --no-restart` works beside a daemon; one of the two waits until the other has written.
 #[test]
 fn two_watchers_write_one_after_the_other() -> Result<()> {

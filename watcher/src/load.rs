@@ -7,10 +7,13 @@ use anyhow::anyhow;
 use watcher_core::config::Config;
 use watcher_core::yaml;
 
+use crate::file::Fingerprint;
 use crate::target;
 
 /// Reads and checks the configuration.
 pub(crate) fn config(file: &Path) -> anyhow::Result<Config> {
+    // Before it is read, so that an edit meanwhile makes another edition. Without one, each reading is of the same.
+    let edition = Fingerprint::take(file).map(|seen| seen.to_string()).unwrap_or_default();
     #[allow(clippy::wildcard_enum_match_arm, reason = "the standard library's list of kinds is open")]
     let bytes = std::fs::read(file).map_err(|error| {
         let help = match error.kind() {
@@ -23,7 +26,8 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<Config> {
         anyhow!("{}: cannot read the configuration: {error}; {help}", file.display())
     })?;
     let text = yaml::decode(&bytes).map_err(|error| at(file, error.line, &error))?;
-    let config = Config::parse(text).map_err(|error| at(file, error.line, &error))?;
+    let mut config = Config::parse(text).map_err(|error| at(file, error.line, &error))?;
+    config.edition = edition;
     no_file_twice(&config).map_err(|error| anyhow!("{}: {error}", file.display()))?;
     Ok(config)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use watcher_core::choose::{NodeId, Position};
 use watcher_core::config::{Config, Target};
-use watcher_core::plan::{Debt, Due, Moment, Wanted};
+use watcher_core::memory::Memory;
+use watcher_core::plan::{Debt, Due, Moment, RewriteDue, Wanted};
+use watcher_core::repairs::Repairs;
 
 use crate::file::{self, Fingerprint, Original, Placed};
 use crate::monitor::metrics;
@@ -45,6 +47,15 @@ pub(crate) enum Restarted {
     Misconfigured,
 }
 
+/// What became of bringing a file up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// It is up to date, and looks like this.
+    UpToDate(Fingerprint),
+    /// It is not, and is left so, as another program keeps changing it back.
+    LeftAlone(Fingerprint),
+}
+
 /// How often another program's change in the same moment is answered by a new attempt.
 const WRITE_ATTEMPTS: u32 = 3;
 
@@ -64,22 +75,27 @@ impl Keeper {
         &self.config.targets[self.at]
     }
 
-    /// Brings the file up to date, and says what it looks like then. A restart is owed, on disk, before the file changes.
-    pub(crate) async fn rewrite(&self, active: Active, with_restart: bool) -> anyhow::Result<Fingerprint> {
+    /// Brings the file up to date. A restart is owed, on disk, before the file changes; without one nothing is remembered.
+    pub(crate) async fn rewrite(&self, active: Active, with_restart: bool) -> anyhow::Result<Brought> {
         let keeper = self.clone();
         // Syncing to a busy disk may take long, and nodes must be asked meanwhile.
         tokio::task::spawn_blocking(move || keeper.rewrite_now(active, with_restart)).await?
     }
 
-    fn rewrite_now(&self, active: Active, with_restart: bool) -> anyhow::Result<Fingerprint> {
+    fn rewrite_now(&self, active: Active, with_restart: bool) -> anyhow::Result<Brought> {
         let target = self.target();
         let node = &self.config.nodes[active.node.index()];
         let values = target.wanted(node);
+        let wanted = with_restart.then(|| Wanted {
+            node: node.name.clone(),
+            position: active.position.into(),
+            edition: self.config.edition.clone(),
+        });
         let original = Original::read(&target.file)?;
         if self.store.journal(original.path()).is_none() && original.edit(&values)?.replaced.is_empty() {
             // A watcher that was killed right after it had put this version in place left the one before.
             original.sweep();
-            return Ok(original.seen());
+            return Ok(self.found_right(wanted.as_ref(), &original));
         }
         let alone = self.store.lock_file(original.path())?;
         fault::point("locked");
@@ -89,10 +105,15 @@ impl Keeper {
             let original = Original::read(&target.file)?;
             let edited = original.edit(&values)?;
             if edited.replaced.is_empty() {
-                return Ok(original.seen());
+                return Ok(self.found_right(wanted.as_ref(), &original));
+            }
+            let before = self.debt();
+            let due = wanted.as_ref().map_or(RewriteDue::Now, |wanted| before.rewrite_due(wanted, clock::now()));
+            if due == RewriteDue::Never {
+                self.store.update(|memory| self.debt_in(memory).rewrite_given_up())?;
+                return Ok(Brought::LeftAlone(original.seen()));
             }
             let staged = original.stage(&edited.text, target.write, &self.store)?;
-            let before = self.debt();
             if self.store.is_guest() {
                 // Whoever holds the lock may have followed a newer node since this one was asked.
                 let past = self.store.latest()?.past;
@@ -102,9 +123,8 @@ impl Keeper {
                 // otherwise begin anew from what was known before, and might go back.
                 self.store.update(|memory| {
                     memory.past.note_active(&node.name, active.position);
-                    if with_restart {
-                        let wanted = Wanted { node: node.name.clone(), position: active.position.into() };
-                        memory.targets.entry(self.key.clone()).or_default().rewrite_begins(wanted);
+                    if let Some(wanted) = &wanted {
+                        self.debt_in(memory).rewrite_begins(wanted.clone(), clock::now());
                     }
                 })?;
             }
@@ -122,37 +142,41 @@ impl Keeper {
                     })
                     .collect();
                 metrics::rewrote(&target.name);
+                if due == RewriteDue::Again {
+                    tracing::warn!("{}: another program changed {} back", target.name, target.file.display());
+                }
                 tracing::info!("{}: rewrote {}: {}", target.name, target.file.display(), changes.join(", "));
-                return Ok(seen);
+                return Ok(Brought::UpToDate(seen));
             }
             // An error may come after the new version is in its place: then the restart is owed.
             let is_as_before =
                 placed.is_ok() || Original::read(&target.file).is_ok_and(|now| now.text().ok() == original.text().ok());
             if with_restart && is_as_before {
-                self.store.note(|memory| {
-                    memory.targets.entry(self.key.clone()).or_default().rewrite_undone(&before);
-                })?;
+                self.store.note(|memory| self.debt_in(memory).rewrite_undone(&before))?;
             }
             placed?;
         }
         anyhow::bail!("{}: another program keeps changing the file; stop one of the two", target.file.display())
     }
 
+    fn found_right(&self, wanted: Option<&Wanted>, original: &Original) -> Brought {
+        if let Some(wanted) = wanted
+            && let Err(error) = self.store.update(|memory| self.debt_in(memory).found_right(wanted))
+        {
+            // It only tells another program's doing from what was so before.
+            tracing::debug!("{}: {error:#}", self.target().name);
+        }
+        Brought::UpToDate(original.seen())
+    }
+
+    fn debt_in<'m>(&self, memory: &'m mut Memory) -> &'m mut Debt {
+        memory.targets.entry(self.key.clone()).or_default()
+    }
+
     /// What the file looks like, without reading it; nothing if it is not there.
     pub(crate) async fn look(&self) -> Option<Fingerprint> {
         let file = self.target().file.clone();
         tokio::task::spawn_blocking(move || Fingerprint::take(&file).ok()).await.ok().flatten()
-    }
-
-    /// Reads the file: what it looks like, and whether it is up to date.
-    pub(crate) async fn compare(&self, active: Active) -> anyhow::Result<(Fingerprint, bool)> {
-        let keeper = self.clone();
-        let compare = move || {
-            let original = Original::read(&keeper.target().file)?;
-            let values = keeper.target().wanted(&keeper.config.nodes[active.node.index()]);
-            Ok((original.seen(), original.edit(&values)?.replaced.is_empty()))
-        };
-        tokio::task::spawn_blocking(compare).await?
     }
 
     /// Whether its restarts are those of a target of another configuration: the file is the same.
@@ -266,12 +290,24 @@ impl Keeper {
         let keeper = self.clone();
         let note = move || {
             let target = keeper.target();
-            keeper.store.note(|memory| change(memory.targets.entry(keeper.key.clone()).or_default(), target))
+            keeper.store.note(|memory| change(keeper.debt_in(memory), target))
         };
         if let Err(error) = tokio::task::spawn_blocking(note).await.map_err(Into::into).and_then(|noted| noted) {
             tracing::warn!("{}: {error:#}; after a crash the restart might be done once more", self.target().name);
         }
     }
+}
+
+/// Says that a file is not put right any more.
+pub(crate) fn tell_left_alone(target: &Target) {
+    tracing::error!(
+        "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until it is right again or \
+         there is another active node; stop that program",
+        target.name,
+        target.file.display(),
+        Repairs::COUNT,
+        Repairs::WINDOW.as_secs() / 60
+    );
 }
 
 /// By what a target's debt is known: where its file really is.

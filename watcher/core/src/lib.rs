@@ -9,6 +9,7 @@
 //! - [`status`]: what people and monitoring are told;
 //! - [`dropin`]: what systemd's units need;
 //! - [`plan`]: which restart is due, and when it is tried again;
+//! - [`repairs`]: how often a file is put right that another program changes back;
 //! - [`journal`]: what must be known of a file that is being written to in place;
 //! - [`mod@unit`]: what the states of a systemd unit mean for its restart;
 //! - [`pid_file`]: whether a process is the one that a pid file was written for;
@@ -26,6 +27,7 @@ pub mod pace;
 pub mod passfile;
 pub mod pid_file;
 pub mod plan;
+pub mod repairs;
 pub mod status;
 pub mod unit;
 pub mod units;

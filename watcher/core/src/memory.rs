@@ -101,10 +101,14 @@ mod tests {
         let reached = Reached { timeline: Timeline(3), node: "db02".to_owned() };
         assert_eq!(memory.past.reached, BTreeMap::from([(SystemIdentifier(u64::MAX), reached)]));
         let debt = memory.targets.entry("/shop: 店".into()).or_default();
-        debt.rewrite_begins(Wanted {
-            node: "db02".to_owned(),
-            position: WantedPosition { system_identifier: u64::MAX, timeline: 2 },
-        });
+        debt.rewrite_begins(
+            Wanted {
+                node: "db02".to_owned(),
+                position: WantedPosition { system_identifier: u64::MAX, timeline: 2 },
+                edition: "1".to_owned(),
+            },
+            Moment(3),
+        );
         debt.restart_failed(1, Moment(5), Moment(5));
         assert_eq!(Memory::parse(&memory.to_text().unwrap()), Ok(memory.clone()));
 
@@ -119,8 +123,9 @@ mod tests {
     #[test]
     fn a_debt_follows_its_file_to_its_real_path() {
         let mut memory = Memory::default();
-        let wanted = Wanted { node: "db02".to_owned(), position: WantedPosition { system_identifier: 7, timeline: 2 } };
-        memory.targets.entry("/link/env.yaml".into()).or_default().rewrite_begins(wanted);
+        let position = WantedPosition { system_identifier: 7, timeline: 2 };
+        let wanted = Wanted { node: "db02".to_owned(), position, edition: String::new() };
+        memory.targets.entry("/link/env.yaml".into()).or_default().rewrite_begins(wanted, Moment(0));
         memory.targets.entry("/real/env.yaml".into()).or_default();
         memory.rename_targets(|file| Path::new("/real").join(file.file_name().unwrap()));
         assert_eq!(memory.targets.keys().collect::<Vec<_>>(), [Path::new("/real/env.yaml")]);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::choose::Position;
+use crate::repairs::Repairs;
 use crate::units::Limit;
 
 /// The pause after the first failed restart; it doubles with each further one.
@@ -38,6 +39,9 @@ pub struct Wanted {
     pub node: String,
     /// Its place in the history, so that a later failover is another one even if it leads to the same node.
     pub position: WantedPosition,
+    /// The edition of the configuration, so that an edited one is not taken for another program's doing.
+    #[serde(default)]
+    pub edition: String,
 }
 
 /// A position, as it is written to disk.
@@ -59,8 +63,10 @@ impl From<Position> for WantedPosition {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Debt {
-    /// What its file is made to say; kept for the reader of the state file.
+    /// What its file was made to say last, or was found to say.
     pub wanted: Option<Wanted>,
+    /// How often it was put right after another program had changed it back.
+    pub repairs: Repairs,
     /// Counts the rewrites. A restart makes good those that came before it was issued, and no later one.
     pub rewrites: u64,
     /// The rewrites that have been made good.
@@ -76,6 +82,17 @@ pub struct Debt {
     pub not_before: Option<Moment>,
     /// When restarts were tried, as far back as a limit may look.
     pub restarts: Vec<Moment>,
+}
+
+/// What to do about a file that is not right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewriteDue {
+    /// Rewrite it: it was not right before.
+    Now,
+    /// Rewrite it: it was right, and another program changed it back.
+    Again,
+    /// Leave it: another program keeps changing it back.
+    Never,
 }
 
 /// What to do about a restart now.
@@ -94,8 +111,35 @@ pub enum Due {
 }
 
 impl Debt {
+    /// What is due for a file that does not say what is wanted.
+    pub fn rewrite_due(&self, wanted: &Wanted, now: Moment) -> RewriteDue {
+        if self.wanted.as_ref() != Some(wanted) {
+            RewriteDue::Now
+        } else if self.repairs.allow(now) {
+            RewriteDue::Again
+        } else {
+            RewriteDue::Never
+        }
+    }
+
+    /// The file is left as it is.
+    pub fn rewrite_given_up(&mut self) {
+        self.repairs.give_up();
+    }
+
+    /// The file says what is wanted.
+    pub fn found_right(&mut self, wanted: &Wanted) {
+        self.wanted = Some(wanted.clone());
+        self.repairs.settle();
+    }
+
     /// The file is about to be renamed: from now on a restart is owed, and at once, whatever failed before.
-    pub fn rewrite_begins(&mut self, wanted: Wanted) {
+    pub fn rewrite_begins(&mut self, wanted: Wanted, now: Moment) {
+        if self.wanted.as_ref() == Some(&wanted) {
+            self.repairs.count(now);
+        } else {
+            self.repairs.settle();
+        }
         self.wanted = Some(wanted);
         self.rewrites += 1;
         self.owe_anew();
@@ -105,6 +149,7 @@ impl Debt {
     /// stays.
     pub fn rewrite_undone(&mut self, before: &Self) {
         self.wanted.clone_from(&before.wanted);
+        self.repairs.clone_from(&before.repairs);
         self.rewrites = before.rewrites.max(self.restarted);
         self.attempts = before.attempts;
         self.not_before = before.not_before;
@@ -191,6 +236,7 @@ impl Debt {
     pub fn forget_moments(&mut self) {
         self.not_before = None;
         self.restarts.clear();
+        self.repairs.forget_moments();
     }
 
     fn owe_anew(&mut self) {
@@ -212,28 +258,6 @@ impl Debt {
     }
 }
 
-/// How often a file is put right that another program changed back. Two programs that undo each other's work for ever
-/// would restart the application for ever.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Repairs(Vec<Moment>);
-
-impl Repairs {
-    /// So often,
-    pub const COUNT: usize = 3;
-    /// in so much time.
-    pub const WINDOW: Duration = Duration::from_secs(600);
-
-    /// Whether the file is put right once more; if so, that is counted.
-    pub fn allow(&mut self, now: Moment) -> bool {
-        self.0.retain(|moment| moment.after(Self::WINDOW) > now);
-        let allowed = self.0.len() < Self::COUNT;
-        if allowed {
-            self.0.push(now);
-        }
-        allowed
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -241,12 +265,13 @@ mod tests {
     use crate::units::parse_limit;
 
     fn wanted(timeline: u32) -> Wanted {
-        Wanted { node: "db02".to_owned(), position: WantedPosition { system_identifier: 7, timeline } }
+        let position = WantedPosition { system_identifier: 7, timeline };
+        Wanted { node: "db02".to_owned(), position, edition: String::new() }
     }
 
     fn owing() -> Debt {
         let mut debt = Debt::default();
-        debt.rewrite_begins(wanted(2));
+        debt.rewrite_begins(wanted(2), Moment(0));
         debt
     }
 
@@ -266,7 +291,7 @@ mod tests {
     fn a_restart_makes_good_only_the_rewrites_before_it() {
         let mut debt = owing();
         debt.restart_begins(Moment(0), None);
-        debt.rewrite_begins(wanted(3));
+        debt.rewrite_begins(wanted(3), Moment(0));
         debt.restart_carried_out(1, false);
         assert_eq!(debt.due(Moment(0), None), Due::Restart);
         debt.restart_failed(1, Moment(0), Moment(0));
@@ -281,10 +306,10 @@ mod tests {
         let mut debt = owing();
         debt.restart_failed(1, Moment(0), Moment(0));
         let before = debt.clone();
-        debt.rewrite_begins(wanted(3));
+        debt.rewrite_begins(wanted(3), Moment(0));
         debt.rewrite_undone(&before);
         assert_eq!(debt, before);
-        debt.rewrite_begins(wanted(3));
+        debt.rewrite_begins(wanted(3), Moment(0));
         debt.restart_carried_out(1, false);
         debt.rewrite_undone(&before);
         assert!(!debt.restart_pending());
@@ -306,7 +331,7 @@ mod tests {
         assert_eq!(debt.due(Moment(3000), None), Due::Restart);
         // Or there is another node to follow.
         back.restart_carried_out(1, true);
-        back.rewrite_begins(wanted(3));
+        back.rewrite_begins(wanted(3), Moment(0));
         assert_eq!(back.due(Moment(0), None), Due::Restart);
     }
 
@@ -348,7 +373,7 @@ mod tests {
         let mut debt = owing();
         debt.restart_failed(1, Moment(0), Moment(0));
         assert_eq!(debt.due(Moment(0), None), Due::Retry(Moment(1000)));
-        debt.rewrite_begins(wanted(3));
+        debt.rewrite_begins(wanted(3), Moment(0));
         assert_eq!(debt.due(Moment(0), None), Due::Restart);
     }
 
@@ -357,12 +382,12 @@ mod tests {
         let limit = Some(parse_limit("2 per 10s").unwrap());
         let mut debt = Debt::default();
         for (begun, due) in [(0, Due::Restart), (4000, Due::Restart), (5000, Due::Limited(Moment(10_000)))] {
-            debt.rewrite_begins(wanted(2));
+            debt.rewrite_begins(wanted(2), Moment(0));
             assert_eq!(debt.due(Moment(begun), limit), due);
             debt.restart_begins(Moment(begun), limit);
             debt.restart_carried_out(debt.rewrites, false);
         }
-        debt.rewrite_begins(wanted(3));
+        debt.rewrite_begins(wanted(3), Moment(0));
         assert_eq!(debt.due(Moment(10_000), limit), Due::Limited(Moment(14_000)));
         assert_eq!(debt.due(Moment(14_000), limit), Due::Restart);
         assert_eq!(debt.restarts.len(), 2);
@@ -383,9 +408,44 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_put_right_so_often_and_no_more() {
-        let mut repairs = Repairs::default();
-        let allowed = [0, 1000, 2000, 3000, 599_999, 600_000, 600_500, 601_000].map(|at| repairs.allow(Moment(at)));
-        assert_eq!(allowed, [true, true, true, false, false, true, false, true]);
+    fn a_file_that_another_program_keeps_changing_back_is_left_alone() {
+        let mut debt = Debt::default();
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(0)), RewriteDue::Now);
+        debt.rewrite_begins(wanted(2), Moment(0));
+        for at in 1..=3 {
+            assert_eq!(debt.rewrite_due(&wanted(2), Moment(at)), RewriteDue::Again);
+            // What came to nothing does not count.
+            let before = debt.clone();
+            debt.rewrite_begins(wanted(2), Moment(at));
+            debt.rewrite_undone(&before);
+            assert_eq!(debt, before);
+            debt.rewrite_begins(wanted(2), Moment(at));
+        }
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(4)), RewriteDue::Never);
+        debt.rewrite_given_up();
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(u64::MAX)), RewriteDue::Never);
+        // Another node, or another configuration, has nothing to do with that.
+        let edited = Wanted { edition: "edited".to_owned(), ..wanted(2) };
+        for other in [wanted(3), edited] {
+            assert_eq!(debt.rewrite_due(&other, Moment(4)), RewriteDue::Now);
+            let mut followed = debt.clone();
+            followed.rewrite_begins(other.clone(), Moment(4));
+            assert_eq!(followed.rewrite_due(&other, Moment(600_004)), RewriteDue::Again);
+        }
+        // It was put right by somebody else.
+        debt.found_right(&wanted(2));
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(5)), RewriteDue::Never);
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(600_002)), RewriteDue::Again);
+        // After a start of the machine the moments mean nothing.
+        debt.forget_moments();
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(0)), RewriteDue::Again);
+    }
+
+    #[test]
+    fn a_file_that_was_right_from_the_beginning_is_put_right_again_no_more_often() {
+        let mut debt = Debt::default();
+        debt.found_right(&wanted(2));
+        assert!(!debt.restart_pending());
+        assert_eq!(debt.rewrite_due(&wanted(2), Moment(0)), RewriteDue::Again);
     }
 }

@@ -10,7 +10,7 @@ use super::{ask_both, describe, observations};
 use crate::clock;
 use crate::exit::Exit;
 use crate::state::Store;
-use crate::target::{Active, Keeper, Restarted, tell_of_orphans};
+use crate::target::{Active, Brought, Keeper, Restarted, tell_left_alone, tell_of_orphans};
 
 /// Looks once and acts. Silent unless something changed or failed.
 ///
@@ -58,9 +58,16 @@ pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) ->
 }
 
 async fn bring_up_to_date(keeper: Keeper, active: Active, with_restart: bool) -> Exit {
-    if let Err(error) = keeper.rewrite(active, with_restart).await {
-        tracing::error!("{}: {error:#}", keeper.target().name);
-        return Exit::Failed;
+    match keeper.rewrite(active, with_restart).await {
+        Ok(Brought::UpToDate(_)) => {}
+        Ok(Brought::LeftAlone(_)) => {
+            tell_left_alone(keeper.target());
+            return Exit::Failed;
+        }
+        Err(error) => {
+            tracing::error!("{}: {error:#}", keeper.target().name);
+            return Exit::Failed;
+        }
     }
     if !with_restart {
         return Exit::Done;

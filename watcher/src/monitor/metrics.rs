@@ -20,6 +20,7 @@ use watcher_core::pace::Ended;
 use crate::node::Failure;
 use crate::restart::CarriedOut;
 use crate::state::Store;
+use crate::target::Brought;
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
@@ -241,9 +242,10 @@ pub(crate) fn rewrote(name: &str) {
 }
 
 /// A target's file was found right or made right, or that failed.
-pub(crate) fn tried_file<T, E>(name: &str, done: &Result<T, E>) {
-    METRICS.target_up_to_date.get_or_create(&target(name)).set(i64::from(done.is_ok()));
-    if done.is_err() {
+pub(crate) fn tried_file(name: &str, brought: &anyhow::Result<Brought>) {
+    let is_right = matches!(brought, Ok(Brought::UpToDate(_)));
+    METRICS.target_up_to_date.get_or_create(&target(name)).set(i64::from(is_right));
+    if brought.is_err() {
         METRICS.target_rewrite_failures.get_or_create(&target(name)).inc();
     }
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// Where metrics and health are told over HTTP, if anywhere.
     pub http: Option<SocketAddr>,
+    /// What tells it from an earlier or a later edition of the same file; whoever reads the file sets it.
+    pub edition: String,
 }
 
 /// One node.

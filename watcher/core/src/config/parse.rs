@@ -32,7 +32,7 @@ pub(super) fn config(text: &str) -> Result<Config, ConfigError> {
     let targets = targets(&top.require("targets", "a list with file, set and restart")?)?;
     let http = top.take("http").map(|field| http(field.section()?)).transpose()?;
     top.finish(&["nodes", "connection", "polling", "targets", "http"])?;
-    Ok(Config { nodes, connection, polling, targets, http })
+    Ok(Config { nodes, connection, polling, targets, http, edition: String::new() })
 }
 
 const TIMEOUT: Duration = Duration::from_secs(2);

@@ -21,7 +21,8 @@ const STANDBY: Result<Observation, &str> = Ok(Observation::Standby { system_iden
 
 fn owing(failures: u32) -> Debt {
     let mut debt = Debt::default();
-    debt.rewrite_begins(Wanted { node: "db01".to_owned(), position: POSITION.into() });
+    let wanted = Wanted { node: "db01".to_owned(), position: POSITION.into(), edition: String::new() };
+    debt.rewrite_begins(wanted, Moment(0));
     (0..failures).for_each(|_| debt.restart_failed(1, Moment(0), Moment(0)));
     debt
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use watcher_core::plan::{Due, Moment, Repairs};
+use watcher_core::plan::{Due, Moment};
 
 use super::underway::Underway;
 use crate::clock;
 use crate::file::Fingerprint;
 use crate::monitor::metrics;
-use crate::target::{Active, Keeper};
+use crate::target::{Active, Brought, Keeper, tell_left_alone};
 
 /// Whether the task is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,7 @@ pub(super) async fn up_to_date(
         look_again: clock::now(),
         failures: Failures::default(),
         troubles,
-        repairs: Repairs::default(),
-        given_up: false,
+        left_alone: false,
         underway,
         waits_for_turn: false,
         restarting: JoinSet::new(),
@@ -106,17 +105,16 @@ async fn at(moment: Option<Moment>) {
 struct Minder {
     keeper: Keeper,
     calm: Duration,
-    /// The file is right for this node, and looked like this.
-    settled: Option<(Active, Option<Fingerprint>)>,
+    /// The file is right for this node, or left alone, and looked like this.
+    settled: Option<(Active, Fingerprint)>,
     /// The node that was tried last.
     attempted: Option<Active>,
     /// When the file is tried or looked at again.
     look_again: Moment,
     failures: Failures,
     troubles: Troubles,
-    repairs: Repairs,
-    /// Another program keeps undoing what is done here.
-    given_up: bool,
+    /// Another program keeps undoing what is done here, and that has been told.
+    left_alone: bool,
     underway: Underway,
     /// A restart that was begun with an earlier configuration is still under way.
     waits_for_turn: bool,
@@ -132,68 +130,51 @@ impl Minder {
     async fn follow(&mut self, active: Active) {
         let is_new = self.attempted.replace(active) != Some(active);
         if is_new {
-            self.given_up = false;
             self.settled = None;
         } else if clock::now() < self.look_again {
             return;
         }
-        let done = match self.settled {
-            Some((_, seen)) => self.see(active, seen).await,
-            None => self.keeper.rewrite(active, true).await.map(Some),
-        };
-        metrics::tried_file(&self.keeper.target().name, &done);
-        let pause = match done {
-            Ok(seen) => {
-                self.settled = Some((active, seen));
-                self.failures = Failures::default();
-                let name = self.keeper.target().name.clone();
-                if self.given_up {
-                    self.troubles.lock().insert(name, "another program keeps changing the file back".to_owned());
-                } else {
-                    self.troubles.lock().remove(&name);
-                }
-                self.calm
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                self.troubles.lock().insert(self.keeper.target().name.clone(), error.clone());
-                let pause = self.failures.next(&self.keeper.target().name, error);
-                // To see that a file is not there yet costs nothing.
-                if self.keeper.look().await.is_none() { pause.min(self.calm) } else { pause }
-            }
+        let pause = match self.settled {
+            Some((_, seen)) if self.keeper.look().await == Some(seen) => self.calm,
+            Some(_) | None => self.bring_up_to_date(active).await,
         };
         self.look_again = clock::now().after(pause);
     }
 
-    /// Looks at a file that was right, and puts it right again if another program undid that.
-    async fn see(&mut self, active: Active, before: Option<Fingerprint>) -> anyhow::Result<Option<Fingerprint>> {
-        if before.is_some() && self.keeper.look().await == before {
-            return Ok(before);
-        }
-        let (seen, is_right) = self.keeper.compare(active).await?;
-        if is_right {
-            self.given_up = false;
-        }
-        if is_right || self.given_up {
-            return Ok(Some(seen));
-        }
+    /// Returns how long to wait before the next look.
+    async fn bring_up_to_date(&mut self, active: Active) -> Duration {
+        let brought = self.keeper.rewrite(active, true).await;
         let target = self.keeper.target();
-        if self.repairs.allow(clock::now()) {
-            tracing::warn!("{}: another program changed {} back", target.name, target.file.display());
-            // If that fails, it is a rewrite that is tried again, and no other program's doing.
-            self.settled = None;
-            return self.keeper.rewrite(active, true).await.map(Some);
+        metrics::tried_file(&target.name, &brought);
+        let brought = match brought {
+            Ok(brought) => brought,
+            Err(error) => {
+                self.settled = None;
+                let error = format!("{error:#}");
+                self.troubles.lock().insert(target.name.clone(), error.clone());
+                let pause = self.failures.next(&target.name, error);
+                // To see that a file is not there yet costs nothing.
+                return if self.keeper.look().await.is_none() { pause.min(self.calm) } else { pause };
+            }
+        };
+        self.failures = Failures::default();
+        let (seen, left_alone) = match brought {
+            Brought::UpToDate(seen) => {
+                self.troubles.lock().remove(&target.name);
+                (seen, false)
+            }
+            Brought::LeftAlone(seen) => {
+                let trouble = "another program keeps changing the file back".to_owned();
+                self.troubles.lock().insert(target.name.clone(), trouble);
+                (seen, true)
+            }
+        };
+        if left_alone && !self.left_alone {
+            tell_left_alone(target);
         }
-        self.given_up = true;
-        tracing::error!(
-            "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until it is right \
-             again or there is another active node; stop that program",
-            target.name,
-            target.file.display(),
-            Repairs::COUNT,
-            Repairs::WINDOW.as_secs() / 60
-        );
-        Ok(Some(seen))
+        self.left_alone = left_alone;
+        self.settled = Some((active, seen));
+        self.calm
     }
 
     /// Begins what is due of restarts, or says when to see again.
