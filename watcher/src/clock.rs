@@ -4,10 +4,11 @@
 //! much as was left, and an answer from before the suspension would be waited for.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 use watcher_core::plan::Moment;
+use watcher_core::wall_clock::Now;
 
 /// The longest that the runtime's timer, which may stand still, is trusted with: after a suspension everything that is due
 /// happens within this time.
@@ -21,6 +22,20 @@ pub(crate) fn now() -> Moment {
     };
     let milliseconds = time.tv_sec() * 1000 + time.tv_nsec() / 1_000_000;
     Moment(u64::try_from(milliseconds).unwrap_or(0))
+}
+
+/// Now, on this clock and on the wall.
+pub(crate) fn both() -> Now {
+    Now { moment: now(), wall: wall(SystemTime::now()) }
+}
+
+/// A time of the wall clock, in milliseconds since 1970.
+pub(crate) fn wall(time: SystemTime) -> i64 {
+    let milliseconds = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => milliseconds(after),
+        Err(before) => -milliseconds(before.duration()),
+    }
 }
 
 /// Returns at a moment, or soon after the machine runs again if it was suspended then.

@@ -164,6 +164,16 @@ impl Store {
         self.change(change, |_| true)
     }
 
+    /// Remembers how the wall clock is set, if it was set anew; may wait for the disk.
+    pub(crate) fn look_at_clock(&self) {
+        // In memory at least: whatever else is written next takes it along.
+        if let Err(error) = self.note(|memory| {
+            memory.clock.look(clock::both());
+        }) {
+            tracing::debug!("{error:#}");
+        }
+    }
+
     fn change(
         &self,
         change: impl FnOnce(&mut Memory),

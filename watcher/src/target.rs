@@ -202,7 +202,7 @@ impl Keeper {
         let before = self.debt();
         let issued = before.rewrites;
         fault::point("restart_begins");
-        let outcome = match restart::prepare(target, before.may_be_down).await {
+        let outcome = match restart::prepare(target, before.may_be_down, self.store.memory().clock).await {
             Ok(Some(ready)) => self.carry_out(ready, begun, issued).await,
             Ok(None) => Ok(CarriedOut::NotRunning),
             Err(error) => Err(error),
@@ -259,7 +259,8 @@ impl Keeper {
         let target = self.target();
         let name = &target.name;
         let issued = self.debt().rewrites;
-        let (error, gone) = match restart::verify(target, fresh, || self.debt().rewrites > issued).await {
+        let clock = self.store.memory().clock;
+        let (error, gone) = match restart::verify(target, fresh, clock, || self.debt().rewrites > issued).await {
             Back::Yes => {
                 self.note(|debt, _| debt.verified()).await;
                 let after = clock::now().since(begun).as_millis();

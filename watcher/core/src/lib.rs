@@ -13,6 +13,7 @@
 //! - [`journal`]: what must be known of a file that is being written to in place;
 //! - [`mod@unit`]: what the states of a systemd unit mean for its restart;
 //! - [`pid_file`]: whether a process is the one that a pid file was written for;
+//! - [`wall_clock`]: how long ago a file was written, whoever set the clock since;
 //! - [`memory`]: what must survive a crash of the watcher.
 #![forbid(unsafe_code)]
 
@@ -31,4 +32,5 @@ pub mod repairs;
 pub mod status;
 pub mod unit;
 pub mod units;
+pub mod wall_clock;
 pub mod yaml;

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::choose::Past;
 use crate::plan::Debt;
+use crate::wall_clock::WallClock;
 
 /// The format of the state file; another number means another program wrote it.
 const VERSION: u32 = 2;
@@ -19,6 +20,9 @@ pub struct Memory {
     /// The start of the machine during which moments were written.
     #[serde(default)]
     boot_id: String,
+    /// How often the wall clock was set since then.
+    #[serde(default)]
+    pub clock: WallClock,
     /// What the next choice must know.
     #[serde(default)]
     pub past: Past,
@@ -40,7 +44,13 @@ pub enum MemoryError {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { version: VERSION, boot_id: String::new(), past: Past::default(), targets: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            boot_id: String::new(),
+            clock: WallClock::default(),
+            past: Past::default(),
+            targets: BTreeMap::new(),
+        }
     }
 }
 
@@ -60,6 +70,7 @@ impl Memory {
     pub fn enter_boot(&mut self, boot_id: &str) {
         if self.boot_id != boot_id {
             boot_id.clone_into(&mut self.boot_id);
+            self.clock.forget();
             self.targets.values_mut().for_each(Debt::forget_moments);
         }
     }
@@ -87,6 +98,7 @@ mod tests {
     use crate::choose::{Position, Reached};
     use crate::plan::{Moment, Wanted, WantedPosition};
     use crate::units::{SystemIdentifier, Timeline};
+    use crate::wall_clock::Now;
 
     fn position(timeline: u32) -> Position {
         Position { system_identifier: SystemIdentifier(u64::MAX), timeline: Timeline(timeline) }
@@ -96,6 +108,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut memory = Memory::default();
         memory.enter_boot("boot");
+        memory.clock.look(Now { moment: Moment(1), wall: 1_700_000_000_000 });
         memory.past.note_active("db02", position(3));
         memory.past.note_active("db01", position(2));
         let reached = Reached { timeline: Timeline(3), node: "db02".to_owned() };
@@ -115,7 +128,7 @@ mod tests {
         memory.enter_boot("boot");
         assert!(memory.debt(Path::new("/shop: 店")).not_before.is_some());
         memory.enter_boot("another");
-        assert_eq!(memory.debt(Path::new("/shop: 店")).not_before, None);
+        assert_eq!((&memory.clock, memory.debt(Path::new("/shop: 店")).not_before), (&WallClock::default(), None));
         assert!(memory.debt(Path::new("/shop: 店")).restart_pending());
         assert_eq!(memory.debt(Path::new("/other")), Debt::default());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// What is known of a pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PidFile {
-    /// How long ago it was written; zero for a time to come.
+    /// How long ago it was written, as [`crate::wall_clock`] knows it; zero for a time to come.
     pub age: Duration,
     /// Whose it is.
     pub owner: u32,
@@ -45,7 +45,7 @@ pub struct Asker {
     pub since_boot: Duration,
 }
 
-/// A process writes its pid file after its start. Clocks are coarse, and may be corrected by some seconds in between.
+/// A process writes its pid file after its start. Clocks are coarse, and one that is set is seen to be so a little later.
 const TOLERANCE: Duration = Duration::from_secs(10);
 
 /// `USER_HZ`: Linux shows times in hundredths of a second on every architecture that PostgreSQL is packaged for.
@@ -107,7 +107,8 @@ impl Process {
         if age + TOLERANCE < file.age {
             return Err(format!(
                 "process {pid} ({name}) was started {} s after the file was written, so it is another one that was given \
-                 the number; start the application, or write the number anew",
+                 the number (or the clock was set before a watcher was there to see it); start the application, or write \
+                 the number anew",
                 (file.age - age).as_secs()
             ));
         }

@@ -36,8 +36,8 @@ pub(crate) async fn check(config: Config) -> anyhow::Result<Exit> {
             }
         }
     }
-    let choice =
-        choose(observations(&answers), config.node_names(), &memory.map(|memory| memory.past).unwrap_or_default());
+    let memory = memory.unwrap_or_default();
+    let choice = choose(observations(&answers), config.node_names(), &memory.past);
     let choice_exit = Exit::of_choice(&choice);
     let word = if choice_exit == Exit::Done { "ok" } else { "problem" };
     print(&format!("{word:8} {}\n", choice.describe(config.node_names())))?;
@@ -49,7 +49,7 @@ pub(crate) async fn check(config: Config) -> anyhow::Result<Exit> {
     };
     for target in &config.targets {
         findings.tell(&target.name, editable(target, &config.nodes[node.index()]))?;
-        let possible = restart::check(target).await;
+        let possible = restart::check(target, memory.clock.clone()).await;
         let unknown = possible.is_ok().then(|| not_tried(target));
         findings.tell(&target.name, possible.map(|()| "restart is possible".to_owned()))?;
         if let Some(unknown) = unknown {

@@ -25,6 +25,7 @@ pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) ->
     let store = Arc::new(if with_restart { Store::open()? } else { Store::open_as_guest()? });
     if with_restart {
         tell_of_orphans(&config, &store);
+        store.look_at_clock();
     }
     let answers = ask_both(&config).await;
     let (observations, names) = (observations(&answers), config.node_names());

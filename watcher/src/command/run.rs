@@ -37,6 +37,7 @@ mod underway;
 mod watch;
 
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// How long a rewrite or a restart may take to finish at the end.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
 
@@ -47,6 +48,7 @@ pub(crate) async fn run(config: Config, file: &Path) -> anyhow::Result<Exit> {
     let (past, learnt) = channel::channel(store.memory().past);
     let mut remembering = JoinSet::new();
     remembering.spawn(watch::remember(Arc::clone(&store), learnt));
+    remembering.spawn(look_at_clock(Arc::clone(&store)));
     let underway = Underway::default();
     let mut config = Arc::new(config);
     loop {
@@ -145,6 +147,17 @@ async fn serve(
         tracing::warn!("a rewrite or a restart did not finish within {FINISH_WITHIN:?}; what is owed stays owed");
     }
     Ok(None)
+}
+
+/// Sees when the wall clock is set.
+async fn look_at_clock(store: Arc<Store>) {
+    loop {
+        if store.memory().clock.look(clock::both()) {
+            let store = Arc::clone(&store);
+            let _ = tokio::task::spawn_blocking(move || store.look_at_clock()).await;
+        }
+        clock::sleep(LOOK_AT_CLOCK_EVERY).await;
+    }
 }
 
 async fn all_done(tasks: &mut JoinSet<Result<(), JoinError>>) {

@@ -14,6 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 use watcher_core::config::{RestartHow, Target};
+use watcher_core::wall_clock::WallClock;
 
 /// The configuration does not fit what is there: only a person can make this restart work.
 #[derive(Debug)]
@@ -67,11 +68,13 @@ pub(crate) enum Ready<'a> {
 }
 
 /// Looks whether a target's application is to be restarted; nothing if it does not run, on purpose. `may_be_down`: an earlier
-/// restart may have left it stopped.
-pub(crate) async fn prepare(target: &Target, may_be_down: bool) -> anyhow::Result<Option<Ready<'_>>> {
+/// restart may have left it stopped. `clock`: how the wall clock was set, which pid files are judged by.
+pub(crate) async fn prepare(target: &Target, may_be_down: bool, clock: WallClock) -> anyhow::Result<Option<Ready<'_>>> {
     Ok(match &target.restart.how {
         RestartHow::Command(argv) => Some(Ready::Command(argv)),
-        RestartHow::Signal { pid_file, signal } => Some(Ready::Signal(signal::prepare(pid_file, *signal).await?)),
+        RestartHow::Signal { pid_file, signal } => {
+            Some(Ready::Signal(signal::prepare(pid_file, *signal, clock).await?))
+        }
         RestartHow::SystemdUnit(unit) => {
             systemd::prepare(&target.name, unit, may_be_down).await?.map(|ready| Ready::Unit(unit, Box::new(ready)))
         }
@@ -106,7 +109,7 @@ pub(crate) fn can_be_verified(target: &Target) -> bool {
 }
 
 /// Waits until the application is seen to be back; `fresh`: it was restarted just now.
-pub(crate) async fn verify(target: &Target, fresh: bool, overtaken: impl Fn() -> bool) -> Back {
+pub(crate) async fn verify(target: &Target, fresh: bool, clock: WallClock, overtaken: impl Fn() -> bool) -> Back {
     if let RestartHow::SystemdUnit(unit) = &target.restart.how {
         match systemd::is_back(unit, target.restart.settle, fresh, &overtaken).await {
             Back::Yes => {}
@@ -117,26 +120,26 @@ pub(crate) async fn verify(target: &Target, fresh: bool, overtaken: impl Fn() ->
     match verify::tcp(verify, overtaken).await {
         Ok(true) => Back::Yes,
         Ok(false) => Back::Overtaken,
-        Err(error) if is_gone(target).await => Back::Gone(error),
+        Err(error) if is_gone(target, clock).await => Back::Gone(error),
         Err(error) => Back::NotYet(error),
     }
 }
 
 /// An application that does not answer is known to be dead, and not just slow.
-async fn is_gone(target: &Target) -> bool {
+async fn is_gone(target: &Target, clock: WallClock) -> bool {
     match &target.restart.how {
         // Nothing tells what a program has started.
         RestartHow::Command(_) => false,
-        RestartHow::Signal { pid_file, .. } => signal::check(pid_file).await.is_err(),
+        RestartHow::Signal { pid_file, .. } => signal::check(pid_file, clock).await.is_err(),
         RestartHow::SystemdUnit(unit) => systemd::has_failed(unit).await,
     }
 }
 
 /// What would keep a restart from working, as far as it can be seen without one.
-pub(crate) async fn check(target: &Target) -> Result<(), String> {
+pub(crate) async fn check(target: &Target, clock: WallClock) -> Result<(), String> {
     match &target.restart.how {
         RestartHow::Command(argv) => command::check(argv),
-        RestartHow::Signal { pid_file, .. } => signal::check(pid_file).await,
+        RestartHow::Signal { pid_file, .. } => signal::check(pid_file, clock).await,
         RestartHow::SystemdUnit(unit) => systemd::check(unit).await,
     }
 }

@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
 use nix::errno::Errno;
@@ -15,8 +14,9 @@ use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use watcher_core::config::Signal;
 use watcher_core::pid_file::{Asker, PidFile, Process, number};
 use watcher_core::plan::Moment;
+use watcher_core::wall_clock::WallClock;
 
-use crate::clock;
+use crate::clock::{both, now, wall};
 
 /// A process that is known to be the right one.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(crate) struct Ready {
 }
 
 /// Finds the process and looks whether it is the right one.
-pub(super) async fn prepare(pid_file: &Path, signal: Signal) -> anyhow::Result<Ready> {
-    let (pid, handle) = find(pid_file).await.map_err(anyhow::Error::msg)?;
+pub(super) async fn prepare(pid_file: &Path, signal: Signal, clock: WallClock) -> anyhow::Result<Ready> {
+    let (pid, handle) = find(pid_file, clock).await.map_err(anyhow::Error::msg)?;
     Ok(Ready { pid, handle, signal })
 }
 
@@ -56,22 +56,22 @@ impl Ready {
 }
 
 /// The process must be there, the right one, and ours to signal.
-pub(super) async fn check(pid_file: &Path) -> Result<(), String> {
-    find(pid_file).await.map(drop)
+pub(super) async fn check(pid_file: &Path, clock: WallClock) -> Result<(), String> {
+    find(pid_file, clock).await.map(drop)
 }
 
 /// Not on the thread that serves everything else: the pid file may lie on a file system that hangs.
-async fn find(pid_file: &Path) -> Result<(Pid, Option<OwnedFd>), String> {
+async fn find(pid_file: &Path, clock: WallClock) -> Result<(Pid, Option<OwnedFd>), String> {
     let pid_file: PathBuf = pid_file.to_owned();
     tokio::task::spawn_blocking(move || {
-        find_now(&pid_file).map_err(|problem| format!("{}: {problem}", pid_file.display()))
+        find_now(&pid_file, &clock).map_err(|problem| format!("{}: {problem}", pid_file.display()))
     })
     .await
     .map_err(|error| error.to_string())?
 }
 
-fn find_now(pid_file: &Path) -> Result<(Pid, Option<OwnedFd>), String> {
-    let (text, file) = read(pid_file)?;
+fn find_now(pid_file: &Path, clock: &WallClock) -> Result<(Pid, Option<OwnedFd>), String> {
+    let (text, file) = read(pid_file, clock)?;
     let raw = number(&text)?;
     let pid = Pid::from_raw(raw);
     let not_there = || format!("process {pid} does not exist; start the application");
@@ -89,7 +89,7 @@ fn find_now(pid_file: &Path) -> Result<(Pid, Option<OwnedFd>), String> {
     let asker = Asker {
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         user: Uid::effective().as_raw(),
-        since_boot: clock::now().since(Moment(0)),
+        since_boot: now().since(Moment(0)),
     };
     process.belongs_to(file, asker)?;
     match signal::kill(pid, None) {
@@ -102,7 +102,7 @@ fn find_now(pid_file: &Path) -> Result<(Pid, Option<OwnedFd>), String> {
 /// More than any pid file has.
 const LONGEST: u64 = 4096;
 
-fn read(pid_file: &Path) -> Result<(String, PidFile), String> {
+fn read(pid_file: &Path, clock: &WallClock) -> Result<(String, PidFile), String> {
     let read = || {
         // A pipe without a writer must not be waited for.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
@@ -126,7 +126,7 @@ fn read(pid_file: &Path) -> Result<(String, PidFile), String> {
         }
     })?;
     let written = metadata.modified().map_err(|error| error.to_string())?;
-    let age = SystemTime::now().duration_since(written).unwrap_or(Duration::ZERO);
+    let age = clock.age(wall(written), both());
     Ok((text, PidFile { age, owner: metadata.uid(), is_world_writable: metadata.mode() & 0o002 != 0 }))
 }
 
@@ -134,6 +134,10 @@ fn read(pid_file: &Path) -> Result<(String, PidFile), String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::process::{Child, Command};
+
+    use std::time::{Duration, SystemTime};
+
+    use watcher_core::wall_clock::Now;
 
     use super::*;
 
@@ -162,15 +166,21 @@ mod tests {
         let mut sleeper = Sleeper::start();
         let file = tempfile::NamedTempFile::new().unwrap();
         let write = |text: String| std::fs::write(file.path(), text).unwrap();
+        let judge = async |path: &Path| check(path, WallClock::default()).await;
         write(format!("{}\n", sleeper.pid()));
-        check(file.path()).await.unwrap();
+        judge(file.path()).await.unwrap();
         // It was written an hour before the process was started: the number is another's now.
         file.as_file().set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
-        assert!(check(file.path()).await.unwrap_err().contains("another one that was given the number"));
+        assert!(judge(file.path()).await.unwrap_err().contains("another one that was given the number"));
+        // Or the clock was set forward by an hour since.
+        let mut set = WallClock::default();
+        let now = both();
+        set.look(Now { moment: Moment(now.moment.0 - 1), wall: now.wall - 3_600_000 });
+        check(file.path(), set).await.unwrap();
         write(format!("{}\n", std::process::id()));
-        assert!(check(file.path()).await.unwrap_err().contains("this watcher itself"));
+        assert!(judge(file.path()).await.unwrap_err().contains("this watcher itself"));
         write("2147483647\n".to_owned());
-        assert!(check(file.path()).await.unwrap_err().contains("does not exist"));
+        assert!(judge(file.path()).await.unwrap_err().contains("does not exist"));
         // Killed and not waited for, it is a zombie.
         write(format!("{}\n", sleeper.pid()));
         sleeper.0.kill().unwrap();
@@ -178,8 +188,8 @@ mod tests {
         while !state().contains(") Z ") {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(check(file.path()).await.unwrap_err().contains("has ended"));
-        assert!(check(Path::new("/nonexistent.pid")).await.unwrap_err().contains("start the application"));
-        assert!(check(Path::new("/tmp")).await.unwrap_err().contains("not a pid file"));
+        assert!(judge(file.path()).await.unwrap_err().contains("has ended"));
+        assert!(judge(Path::new("/nonexistent.pid")).await.unwrap_err().contains("start the application"));
+        assert!(judge(Path::new("/tmp")).await.unwrap_err().contains("not a pid file"));
     }
 }
