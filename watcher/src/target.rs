@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use watcher_core::choose::{NodeId, Position};
 use watcher_core::config::{Config, Target};
+use watcher_core::follow::Active;
 use watcher_core::memory::Memory;
 use watcher_core::plan::{Debt, Due, Moment, RewriteDue, Wanted};
 use watcher_core::repairs::Repairs;
@@ -14,15 +14,6 @@ use crate::monitor::metrics;
 use crate::restart::{self, Back, CarriedOut, Misconfigured, Ready};
 use crate::state::Store;
 use crate::{clock, fault};
-
-/// The active node, as targets are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Active {
-    /// Which.
-    pub(crate) node: NodeId,
-    /// Its place in the history.
-    pub(crate) position: Position,
-}
 
 /// One target with all it needs. Clones share what is remembered.
 #[derive(Debug, Clone)]

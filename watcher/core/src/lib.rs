@@ -8,6 +8,7 @@
 //! - [`health`]: whether the daemon does what it is there for;
 //! - [`status`]: what people and monitoring are told;
 //! - [`dropin`]: what systemd's units need;
+//! - [`follow`]: whom applications' files follow;
 //! - [`plan`]: which restart is due, and when it is tried again;
 //! - [`repairs`]: how often a file is put right that another program changes back;
 //! - [`journal`]: what must be known of a file that is being written to in place;
@@ -21,6 +22,7 @@ pub mod choose;
 pub mod config;
 pub mod conninfo;
 pub mod dropin;
+pub mod follow;
 pub mod health;
 pub mod journal;
 pub mod memory;

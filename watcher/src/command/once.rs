@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use watcher_core::choose::{Choice, choose};
 use watcher_core::config::Config;
+use watcher_core::follow::Active;
 use watcher_core::plan::Due;
 
 use super::{ask_both, describe, observations};
 use crate::clock;
 use crate::exit::Exit;
 use crate::state::Store;
-use crate::target::{Active, Brought, Keeper, Restarted, tell_left_alone, tell_of_orphans};
+use crate::target::{Brought, Keeper, Restarted, tell_left_alone, tell_of_orphans};
 
 /// Looks once and acts. Silent unless something changed or failed.
 ///

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use watcher_core::follow::Active;
 use watcher_core::plan::{Due, Moment};
 
 use super::underway::Underway;
 use crate::clock;
 use crate::file::Fingerprint;
 use crate::monitor::metrics;
-use crate::target::{Active, Brought, Keeper, tell_left_alone};
+use crate::target::{Brought, Keeper, tell_left_alone};
 
 /// Whether the task is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use watcher_core::choose::{Choice, NodeId, Observation, Past, choose};
 use watcher_core::config::Config;
+use watcher_core::follow::{Active, Following, News};
 use watcher_core::pace::Pace;
 
 use crate::command::{describe, notify};
 use crate::monitor::metrics;
 use crate::node::{Failure, Question, Report};
 use crate::state::Store;
-use crate::target::Active;
 
 /// What is known, and who is told.
 pub(super) struct Watch<'a> {
@@ -25,8 +25,7 @@ pub(super) struct Watch<'a> {
     question: watch::Sender<Question>,
     /// Nobody while there is no evidence.
     active: watch::Sender<Option<Active>>,
-    /// The last one that was active.
-    last: Option<Active>,
+    following: Following,
 }
 
 /// What is known of one node.
@@ -59,7 +58,8 @@ impl<'a> Watch<'a> {
     ) -> Self {
         let remembered = past;
         let past = remembered.borrow().clone();
-        Self { config, past, remembered, seen: Default::default(), choice: None, question, active, last: None }
+        let following = Following::default();
+        Self { config, past, remembered, seen: Default::default(), choice: None, question, active, following }
     }
 
     /// What was decided last.
@@ -113,24 +113,17 @@ impl<'a> Watch<'a> {
     fn announce(&mut self, choice: Choice) {
         let sentence = choice.describe(self.config.node_names()).to_string();
         match choice {
-            Choice::Active(node, position) => {
-                let active = Active { node, position };
-                let before = self.last.replace(active);
-                tracing::info!("{sentence}");
-                if before.is_some_and(|before| before.node != node) {
-                    metrics::active_node_changed();
-                }
-                self.active.send_replace(Some(active));
-                if before != Some(active) {
-                    self.question.send_modify(|question| question.log_wanted = (question.log_wanted.0 + 1, node));
-                }
-            }
+            Choice::Active(..) => tracing::info!("{sentence}"),
             Choice::Nobody(_) => tracing::warn!("{sentence}"),
             Choice::TwoPrimaries(_) => tracing::error!("{sentence}"),
         }
-        if !matches!(choice, Choice::Active(..)) {
-            // Without evidence nothing is changed, also not back: whoever edits a file now knows more.
-            self.active.send_replace(None);
+        let followed = self.following.take(choice);
+        if followed.news == News::Node {
+            metrics::active_node_changed();
+        }
+        self.active.send_replace(followed.active);
+        if let (Some(active), News::Position | News::Node) = (followed.active, followed.news) {
+            self.question.send_modify(|question| question.log_wanted = (question.log_wanted.0 + 1, active.node));
         }
         notify(&[sd_notify::NotifyState::Status(&sentence)]);
     }
