@@ -36,8 +36,8 @@ impl<'o> Beside<'o> {
         let temporary = temporary(path, NEW);
         let failed = |error: std::io::Error| {
             let help = help(&error);
-            let what = format!("{}: cannot write beside {}; {help}", temporary.display(), path.display());
-            anyhow!(error).context(what)
+            // Without the temporary name, which would make each attempt look like other news.
+            anyhow!(error).context(format!("{}: cannot write a new version beside it; {help}", path.display()))
         };
         let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary).map_err(failed)?;
         let mut new =
@@ -135,11 +135,12 @@ impl<'o> Beside<'o> {
     }
 
     fn is_ours(&mut self) -> anyhow::Result<()> {
+        let path = &self.original.path;
         let looked = self.file.metadata().and_then(|ours| Ok((ours, fs::symlink_metadata(&self.temporary)?)));
-        let (ours, there) = looked.with_context(|| format!("{}: cannot look at it", self.temporary.display()))?;
+        let (ours, there) = looked.with_context(|| format!("{}: cannot look at its new version", path.display()))?;
         if (ours.dev(), ours.ino(), ours.len()) != (there.dev(), there.ino(), there.len()) {
             self.is_new = false;
-            anyhow::bail!("{}: another program replaced it", self.temporary.display());
+            anyhow::bail!("{}: another program replaced its new version", path.display());
         }
         Ok(())
     }

@@ -52,6 +52,20 @@ fn another_writers_change_is_not_lost() {
     assert_eq!(names(folder.path()), ["env.yaml"]);
 }
 
+/// It is logged when it is news.
+#[test]
+fn a_failure_that_lasts_is_told_in_the_same_words() {
+    let (folder, file) = folder_with("a: 1\n");
+    let original = Original::read(&file).unwrap();
+    drop(folder);
+    let [first, second] = [(); 2].map(|()| format!("{:#}", Beside::write(&original, "a: 2\n").unwrap_err()));
+    assert_eq!(first, second);
+    assert!(
+        first.starts_with(&format!("{}: cannot write a new version beside it", original.path().display())),
+        "{first}"
+    );
+}
+
 #[test]
 fn what_a_killed_watcher_left_is_swept_and_what_a_living_one_uses_is_not() {
     let (folder, file) = folder_with("a: 1\n");
