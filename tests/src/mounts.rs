@@ -1,8 +1,10 @@
-//! File systems that are full, read-only, or one file large.
+//! File systems that are full, read-only, one file large, or that give no answer.
 //!
 //! Needs root. They are mounted in a mount namespace that belongs to the calling thread and to the processes that it
 //! starts from then on: nobody else sees them, and with the last of these they are gone, however that ends.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -43,6 +45,17 @@ impl Mounts {
         let none: Option<&str> = None;
         let flags = if read_only { MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY } else { MsFlags::MS_REMOUNT };
         mount(none, folder, none, flags, none).with_context(|| format!("mount {} anew", folder.display()))
+    }
+
+    /// A file system that gives no answer, as one from a server that is gone. Whoever asked it is answered with an error when
+    /// what is returned here is dropped.
+    pub fn hung(&self, folder: &Path) -> Result<File> {
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.context("this test needs /dev/fuse: load the kernel module fuse")?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        mount(Some("hung"), folder, Some("fuse"), MsFlags::empty(), Some(options.as_str()))
+            .with_context(|| format!("mount a file system that hangs on {}", folder.display()))?;
+        Ok(device)
     }
 
     /// A file is seen at the place of another one.

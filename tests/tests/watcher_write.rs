@@ -250,7 +250,9 @@ fn on_a_full_disk_the_file_stays_whole_and_is_rewritten_when_there_is_room() -> 
 
     let daemon = host.run("", "")?;
     daemon.wait_said("make room", 0)?;
-    assert_eq!(host.content(), FILE);
+    // It tries again after a second, and has nothing new to tell.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!((host.content().as_str(), daemon.count("make room")), (FILE, 1), "{}", daemon.log());
     fs::remove_file(&filler)?;
     host.wait_for(&daemon, &host.rewritten())?;
     daemon.wait_said("restart finished", 0)?;
@@ -372,6 +374,88 @@ fn a_file_that_is_missing_at_the_start_is_edited_when_it_appears() -> Result<()>
     host.wait_for(&daemon, &host.rewritten())?;
     daemon.wait_said("restart finished", 0)?;
     assert_eq!(host.restarts(), 1);
+    Ok(())
+}
+
+/// The new version is in its place and the application does not know it: whatever went wrong afterwards, a restart is owed.
+#[test]
+fn an_error_after_the_exchange_leaves_the_restart_owed() -> Result<()> {
+    let host = Host::start("aftererror")?;
+    let daemon = host.run("", "stop exchanged")?;
+    wait_stopped(&daemon)?;
+    assert_eq!(host.content(), host.rewritten());
+    let old = names(&host.application)?.into_iter().find(|name| name.ends_with(".new")).context("the old version")?;
+    fs::set_permissions(host.application.join(old), fs::Permissions::from_mode(0o000))?;
+    kill(daemon.pid(), Signal::SIGCONT)?;
+    daemon.wait_said("cannot read the file again", 0)?;
+    daemon.wait_said("restart finished", 0)?;
+    assert_eq!((host.content(), host.restarts()), (host.rewritten(), 1));
+    Ok(())
+}
+
+/// One file on a file system that gives no answer keeps neither the daemon from starting nor a new configuration from
+/// everything else.
+#[test]
+fn a_file_system_that_hangs_holds_up_only_its_own_file() -> Result<()> {
+    let host = Host::start("hangs")?;
+    let Some(mounts) = mounts::private()? else { return Ok(()) };
+    let hung = host.folder.join("hung");
+    folder::make(&hung)?;
+    let server = mounts.hung(&hung)?;
+    let other = format!(
+        "  - {{name: hung, file: {}, set: {{a: \"{{address}}\"}}, restart: {{command: [/bin/true]}}}}\n",
+        hung.join("env.yaml").display()
+    );
+    let daemon = host.run(&other, "")?;
+    daemon.wait_said("restart finished", 0)?;
+    assert_eq!(host.content(), host.rewritten());
+    let since = now();
+    let new = host.configuration(&other).replace("name: shop", "name: renamed");
+    fs::write(host.folder.join("watcher.yaml"), new)?;
+    daemon.signal(Signal::SIGHUP)?;
+    daemon.wait_said("a file cannot be reached", since)?;
+    daemon.wait_said("watching db01 and db02 for 2 targets", since)?;
+    let since = now();
+    host.put(FILE)?;
+    daemon.wait_said("renamed: rewrote", since)?;
+    daemon.wait_said("renamed: restart finished", since)?;
+    assert_eq!((host.content(), host.restarts()), (host.rewritten(), 2));
+    // The other one is looked after as soon as there is an answer, whatever it is.
+    let since = now();
+    drop(server);
+    daemon.wait_said("hung: ", since)?;
+    Ok(())
+}
+
+/// A link in the path that leads to the next release takes no restart away that is owed.
+#[test]
+fn a_restart_is_owed_also_after_a_link_was_switched() -> Result<()> {
+    let host = Host::start("release")?;
+    let link = host.folder.join("current");
+    let next = host.folder.join("next");
+    std::os::unix::fs::symlink(&host.application, &link)?;
+    folder::make(&next)?;
+    let linked = |restart: &str| {
+        host.configuration("")
+            .replace(&host.file().display().to_string(), &link.join("env.yaml").display().to_string())
+            .replace("echo restarted", restart)
+    };
+    let fails = linked("false; exit 1; echo");
+    assert_ended(&run_once(&host.folder, &fails, &["once"])?, 5, &["restart failed"]);
+    // The new release has the right address already.
+    fs::copy(host.file(), next.join("env.yaml"))?;
+    fs::remove_file(&link)?;
+    std::os::unix::fs::symlink(&next, &link)?;
+    assert_ended(&run_once(&host.folder, &linked("echo restarted"), &["once"])?, 0, &["restart finished"]);
+    assert_eq!(host.restarts(), 1);
+
+    // And when the file is called by its own path from now on.
+    fs::write(next.join("env.yaml"), FILE)?;
+    install()?.give_to_server_account(&next.join("env.yaml"))?;
+    assert_ended(&run_once(&host.folder, &fails, &["once"])?, 5, &["restart failed"]);
+    let direct = linked("echo restarted").replace(&link.display().to_string(), &next.display().to_string());
+    assert_ended(&run_once(&host.folder, &direct, &["once"])?, 0, &["restart finished"]);
+    assert_eq!(host.restarts(), 2);
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 mod attributes;
 mod in_place;
 mod names;
+mod real_path;
 mod replace;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use watcher_core::yaml::{self, Edited};
 
 use self::in_place::Journalled;
 pub(crate) use self::in_place::{repair, repair_all};
+pub(crate) use self::real_path::real_paths;
 use self::replace::Beside;
 use crate::load;
 use crate::state::Store;

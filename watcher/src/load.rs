@@ -1,14 +1,13 @@
 //! Reading the configuration file.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::anyhow;
 use watcher_core::config::Config;
 use watcher_core::yaml;
 
-use crate::file::Fingerprint;
-use crate::target;
+use crate::file::{Fingerprint, real_paths};
 
 /// Reads and checks the configuration.
 pub(crate) fn config(file: &Path) -> anyhow::Result<Config> {
@@ -32,15 +31,16 @@ pub(crate) fn config(file: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Two targets with one file would share what is remembered about it, under whichever names they know it.
+/// Two targets with one file would undo each other's work, under whichever names they know it. A file that hangs is not known.
 fn no_file_twice(config: &Config) -> anyhow::Result<()> {
-    let real: Vec<PathBuf> = config.targets.iter().map(|target| target::key(&target.file)).collect();
-    for (at, path) in real.iter().enumerate() {
-        if let Some(first) = real[..at].iter().position(|other| other == path) {
+    let real = real_paths(config.targets.iter().map(|target| target.file.as_path()));
+    for (at, target) in config.targets.iter().enumerate() {
+        let Some(path) = real.get(&target.file) else { continue };
+        if let Some(first) = config.targets[..at].iter().find(|other| real.get(&other.file) == Some(path)) {
             anyhow::bail!(
                 "targets: {} and {} have the same file, {}; write one target with a command that restarts both",
-                config.targets[first].name,
-                config.targets[at].name,
+                first.name,
+                target.name,
                 path.display()
             );
         }

@@ -15,7 +15,6 @@ use watcher_core::health::Health;
 
 use crate::node::Report;
 use crate::state::Store;
-use crate::target::key;
 
 /// Sees what the daemon does, and tells whoever asks. Ends, with all that it serves, when it is dropped.
 pub(crate) struct Monitor {
@@ -32,7 +31,7 @@ impl Monitor {
         metrics::begin(config);
         let mut server = JoinSet::new();
         if let Some(listen) = config.http {
-            let targets = config.targets.iter().map(|target| (target.name.clone(), key(&target.file))).collect();
+            let targets = config.targets.iter().map(|target| (target.name.clone(), target.file.clone())).collect();
             let pages = http::Pages { targets, store: Arc::clone(store), health: Arc::clone(&health) };
             server.spawn(http::serve(listen, Arc::new(pages)));
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use watcher_core::memory::Memory;
 
-use crate::{clock, fault, file, load, target};
+use crate::{clock, fault, file, load};
 
 const DEFAULT_FOLDER: &str = "/var/lib/pg-keeper-watcher";
 
@@ -140,7 +140,6 @@ impl Store {
         };
         let mut memory = read(&folder)?;
         memory.enter_boot(&clock::boot_id());
-        memory.rename_targets(target::key);
         let store = Self { folder, memory: Mutex::new(memory), change: Mutex::new(()), lock };
         if !store.is_guest() {
             file::repair_all(&store);

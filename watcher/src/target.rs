@@ -20,8 +20,6 @@ use crate::{clock, fault};
 pub(crate) struct Keeper {
     config: Arc<Config>,
     at: usize,
-    /// The file's real path, by which its debt is known.
-    key: PathBuf,
     store: Arc<Store>,
 }
 
@@ -53,12 +51,7 @@ const WRITE_ATTEMPTS: u32 = 3;
 impl Keeper {
     /// One for each target.
     pub(crate) fn all(config: &Arc<Config>, store: &Arc<Store>) -> Vec<Self> {
-        (0..config.targets.len())
-            .map(|at| {
-                let key = key(&config.targets[at].file);
-                Self { config: Arc::clone(config), at, key, store: Arc::clone(store) }
-            })
-            .collect()
+        (0..config.targets.len()).map(|at| Self { config: Arc::clone(config), at, store: Arc::clone(store) }).collect()
     }
 
     /// The target.
@@ -161,7 +154,7 @@ impl Keeper {
     }
 
     fn debt_in<'m>(&self, memory: &'m mut Memory) -> &'m mut Debt {
-        memory.targets.entry(self.key.clone()).or_default()
+        memory.targets.entry(self.key().to_path_buf()).or_default()
     }
 
     /// What the file looks like, without reading it; nothing if it is not there.
@@ -170,9 +163,9 @@ impl Keeper {
         tokio::task::spawn_blocking(move || Fingerprint::take(&file).ok()).await.ok().flatten()
     }
 
-    /// Whether its restarts are those of a target of another configuration: the file is the same.
+    /// By what its debt is known: the path in the configuration. Where that leads may change, as a link to a release does.
     pub(crate) fn key(&self) -> &Path {
-        &self.key
+        &self.target().file
     }
 
     /// What is due of restarts.
@@ -274,7 +267,7 @@ impl Keeper {
     }
 
     fn debt(&self) -> Debt {
-        self.store.memory().debt(&self.key)
+        self.store.memory().debt(self.key())
     }
 
     /// Even if the disk is full: a restart that was done must not be repeated for ever.
@@ -302,20 +295,22 @@ pub(crate) fn tell_left_alone(target: &Target) {
     );
 }
 
-/// By what a target's debt is known: where its file really is.
-pub(crate) fn key(file: &Path) -> PathBuf {
-    std::fs::canonicalize(file).unwrap_or_else(|_| match (file.parent(), file.file_name()) {
-        // It may not be there yet.
-        (Some(folder), Some(name)) => key(folder).join(name),
-        _ => file.to_path_buf(),
-    })
-}
-
-/// Tells of restarts that are owed to files which are no longer configured.
-pub(crate) fn tell_of_orphans(config: &Config, store: &Store) {
-    let keys: Vec<PathBuf> = config.targets.iter().map(|target| key(&target.file)).collect();
+/// Finds the debts of files that are configured by another path than before, and tells of those whose file is no longer
+/// configured.
+pub(crate) fn settle_orphans(config: &Config, store: &Store) {
+    let configured: Vec<&Path> = config.targets.iter().map(|target| target.file.as_path()).collect();
+    let is_orphan = |file: &&PathBuf| !configured.contains(&file.as_path());
+    let memory = store.memory();
+    let orphans: Vec<&Path> = memory.targets.keys().filter(is_orphan).map(PathBuf::as_path).collect();
+    if orphans.is_empty() {
+        return;
+    }
+    let real = file::real_paths(configured.iter().copied().chain(orphans));
+    if let Err(error) = store.note(|memory| memory.adopt(&configured, &real)) {
+        tracing::warn!("{error:#}");
+    }
     for (file, debt) in &store.memory().targets {
-        if debt.restart_pending() && !keys.contains(file) {
+        if debt.restart_pending() && is_orphan(&file) {
             tracing::warn!(
                 "{}: a restart is pending for this file, which is no longer the file of any target; restart its \
                  application yourself",

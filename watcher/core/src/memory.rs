@@ -26,7 +26,8 @@ pub struct Memory {
     /// What the next choice must know.
     #[serde(default)]
     pub past: Past,
-    /// What is owed to each target, by the file's real path: a target may be given another name.
+    /// What is owed to each target, by the file's path in the configuration: a target may be given another name, and a link in
+    /// the path may lead elsewhere.
     #[serde(default)]
     pub targets: BTreeMap<PathBuf, Debt>,
 }
@@ -75,10 +76,16 @@ impl Memory {
         }
     }
 
-    /// Finds targets under their files' real paths again: a file that was not there yet may have become a link.
-    pub fn rename_targets(&mut self, real_path: impl Fn(&Path) -> PathBuf) {
-        for (file, debt) in std::mem::take(&mut self.targets) {
-            let known = self.targets.entry(real_path(&file)).or_default();
+    /// Gives what is owed to files that are not `configured` to those that are and lie at the same place, by another path.
+    /// `real`: where paths lead.
+    pub fn adopt(&mut self, configured: &[&Path], real: &BTreeMap<PathBuf, PathBuf>) {
+        let orphans: Vec<PathBuf> =
+            self.targets.keys().filter(|file| !configured.contains(&file.as_path())).cloned().collect();
+        for orphan in orphans {
+            let Some(place) = real.get(&orphan) else { continue };
+            let Some(file) = configured.iter().find(|file| real.get(**file) == Some(place)) else { continue };
+            let debt = self.targets.remove(&orphan).unwrap_or_default();
+            let known = self.targets.entry(file.to_path_buf()).or_default();
             if !known.restart_pending() {
                 *known = debt;
             }
@@ -134,15 +141,29 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_follows_its_file_to_its_real_path() {
+    fn a_debt_follows_its_file_to_another_path() {
         let mut memory = Memory::default();
         let position = WantedPosition { system_identifier: 7, timeline: 2 };
         let wanted = Wanted { node: "db02".to_owned(), position, edition: String::new() };
-        memory.targets.entry("/link/env.yaml".into()).or_default().rewrite_begins(wanted, Moment(0));
-        memory.targets.entry("/real/env.yaml".into()).or_default();
-        memory.rename_targets(|file| Path::new("/real").join(file.file_name().unwrap()));
-        assert_eq!(memory.targets.keys().collect::<Vec<_>>(), [Path::new("/real/env.yaml")]);
-        assert!(memory.debt(Path::new("/real/env.yaml")).restart_pending());
+        for file in ["/current/env.yaml", "/hangs/env.yaml", "/other/env.yaml"] {
+            memory.targets.entry(file.into()).or_default().rewrite_begins(wanted.clone(), Moment(0));
+        }
+        let real = [
+            ("/current/env.yaml", "/release/env.yaml"),
+            ("/release/env.yaml", "/release/env.yaml"),
+            ("/other/env.yaml", "/other/env.yaml"),
+        ];
+        let real = real.map(|(path, real)| (path.into(), real.into())).into();
+        memory.adopt(&[Path::new("/release/env.yaml"), Path::new("/new/env.yaml")], &real);
+        let pending: Vec<_> =
+            memory.targets.iter().filter(|(_, debt)| debt.restart_pending()).map(|(file, _)| file).collect();
+        assert_eq!(pending, ["/hangs/env.yaml", "/other/env.yaml", "/release/env.yaml"].map(Path::new));
+        // As long as it is configured by the link, where that leads does not matter.
+        let mut linked = Memory::default();
+        linked.targets.entry("/current/env.yaml".into()).or_default().rewrite_begins(wanted, Moment(0));
+        let before = linked.clone();
+        linked.adopt(&[Path::new("/current/env.yaml")], &BTreeMap::new());
+        assert_eq!(linked, before);
     }
 
     #[test]

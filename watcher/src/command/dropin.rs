@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::unistd::{Uid, User};
-use watcher_core::config::Config;
+use watcher_core::config::{Config, Target};
 use watcher_core::dropin::{OWN_UNIT, Watcher, for_application, for_watcher};
 
 use crate::exit::Exit;
+use crate::file::real_paths;
 use crate::output::print;
 use crate::state;
-use crate::target::key;
 
 /// Prints the drop-in for a unit, or for the watcher's own.
 pub(crate) fn dropin(config: &Config, file: &Path, unit: Option<String>) -> anyhow::Result<Exit> {
@@ -34,7 +34,9 @@ pub(crate) fn dropin(config: &Config, file: &Path, unit: Option<String>) -> anyh
 
 /// Where the files really are: what is renamed into place is renamed there.
 fn folders(config: &Config) -> BTreeSet<PathBuf> {
-    config.targets.iter().filter_map(|target| key(&target.file).parent().map(Path::to_path_buf)).collect()
+    let real = real_paths(config.targets.iter().map(|target| target.file.as_path()));
+    let where_it_is = |target: &Target| real.get(&target.file).unwrap_or(&target.file).parent().map(Path::to_path_buf);
+    config.targets.iter().filter_map(where_it_is).collect()
 }
 
 /// Who else than root works with the state folder, if it is there.

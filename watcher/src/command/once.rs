@@ -11,7 +11,7 @@ use super::{ask_both, describe, observations};
 use crate::clock;
 use crate::exit::Exit;
 use crate::state::Store;
-use crate::target::{Brought, Keeper, Restarted, tell_left_alone, tell_of_orphans};
+use crate::target::{Brought, Keeper, Restarted, settle_orphans, tell_left_alone};
 
 /// Looks once and acts. Silent unless something changed or failed.
 ///
@@ -25,7 +25,7 @@ pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) ->
     // application's unit runs before it starts.
     let store = Arc::new(if with_restart { Store::open()? } else { Store::open_as_guest()? });
     if with_restart {
-        tell_of_orphans(&config, &store);
+        settle_orphans(&config, &store);
         store.look_at_clock();
     }
     let answers = ask_both(&config).await;

@@ -28,7 +28,7 @@ use crate::exit::Exit;
 use crate::monitor::{Monitor, metrics};
 use crate::node::{Question, keep_asking};
 use crate::state::Store;
-use crate::target::{Keeper, tell_of_orphans};
+use crate::target::{Keeper, settle_orphans};
 use crate::{clock, load};
 
 mod keep;
@@ -52,7 +52,7 @@ pub(crate) async fn run(config: Config, file: &Path) -> anyhow::Result<Exit> {
     let underway = Underway::default();
     let mut config = Arc::new(config);
     loop {
-        tell_of_orphans(&config, &store);
+        settle_orphans(&config, &store);
         let served = tokio::select! {
             served = serve(&config, file, &store, &past, &underway, &mut signals) => served?,
             Some(ended) = remembering.join_next() => return Err(lost("the task that writes the state", ended)),

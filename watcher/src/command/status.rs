@@ -12,7 +12,6 @@ use crate::file::Original;
 use crate::load;
 use crate::output::print;
 use crate::state;
-use crate::target::key;
 
 /// Prints a table, or JSON.
 pub(crate) async fn status(config: Config, json: bool) -> anyhow::Result<Exit> {
@@ -46,7 +45,7 @@ async fn look(config: &Config) -> anyhow::Result<(Status, Choice)> {
     };
     let target = |target: &TargetConfig| {
         let up_to_date = active.map(|node| is_up_to_date(target, node).map_err(|error| format!("{error:#}")));
-        Target::new(target, up_to_date, &memory.debt(&key(&target.file)))
+        Target::new(target, up_to_date, &memory.debt(&target.file))
     };
     status.targets = config.targets.iter().map(target).collect();
     Ok((status, choice))
