@@ -1,12 +1,15 @@
 //! Restarts by a real systemd, over D-Bus.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use keeper_tests::node::PATIENCE;
 use keeper_tests::systemd::ended;
 use keeper_tests::systemd::host::{FILE, Host, RUN, unit};
-use keeper_tests::watcher::{assert_ended, restart_by};
+use keeper_tests::wait;
+use keeper_tests::watcher::{assert_ended, restart_by, target_section};
 
 /// Stops only when the test lets it.
 const STOPS_WHEN_TOLD: &str = "trap 'touch stopping; while test ! -e go; do sleep 0.1; done; exit 0' TERM\ntouch ready\nwhile :; do sleep 0.1; done";
@@ -347,5 +350,52 @@ fn a_commands_output_is_in_the_journal() -> Result<()> {
     host.wait_for("go.done")?;
     let said = host.systemd.journal("shop")?;
     assert!(said.contains("from the daemon"), "{said}");
+    Ok(())
+}
+
+/// Two targets whose files one unit reads: it is restarted once, after both were written.
+#[test]
+fn one_unit_of_two_targets_is_restarted_once() -> Result<()> {
+    let host = Host::boot("twofiles")?;
+    host.shop("", RUN)?;
+    host.start_shop()?;
+    let other = host.path("other.yaml");
+    let put = || -> Result<()> {
+        fs::write(host.file(), FILE)?;
+        Ok(fs::write(&other, FILE)?)
+    };
+    put()?;
+    let restart = unit("shop.service", ", settle: 100ms");
+    let second = target_section(&other, &restart).replace("targets:\n", "").replace("name: shop", "name: other");
+    let configuration = host.configuration(&restart) + &second;
+    let done = ["shop: restart finished", "other: restart finished"];
+    assert_ended(&host.systemd.run_watcher(&configuration, &["once"])?, 0, &done);
+    host.assert_starts(2)?;
+
+    // The daemon, which has to wait for one of the files.
+    put()?;
+    let state = host.path("state");
+    let is_lock = |path: &PathBuf| path.to_string_lossy().contains("/file-");
+    let lock = fs::read_dir(&state)?.flatten().map(|entry| entry.path()).find(is_lock).context("a file's lock")?;
+    let lock = File::open(lock)?;
+    lock.lock()?;
+    fs::remove_file(state.join("state.yaml"))?;
+    let log = host.path("log");
+    let said = |words: &str| fs::read_to_string(&log).unwrap_or_default().matches(words).count();
+    let mut run = host.systemd.watcher(&configuration, &["run"])?;
+    let mut run = run.stderr(File::create(&log)?).spawn()?;
+    let wait_said = |words: &str, times: usize| {
+        let evidence = || fs::read_to_string(&log).unwrap_or_default();
+        wait::until(&format!("«{words}»"), PATIENCE, evidence, || Ok(said(words) >= times))
+    };
+    wait_said("rewrote", 1)?;
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(said("restart issued"), 0, "it did not wait for the other file");
+    lock.unlock()?;
+    done.iter().try_for_each(|words| wait_said(words, 1))?;
+    assert_eq!((said("rewrote"), said("restart issued")), (2, 1));
+    host.assert_starts(3)?;
+    run.kill()?;
+    run.wait()?;
     Ok(())
 }

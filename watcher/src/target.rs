@@ -1,9 +1,10 @@
 //! What is done for one target: its file brought up to date, its application restarted.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use watcher_core::config::{Config, Target};
+use watcher_core::config::{Application, Config, Target};
 use watcher_core::follow::Active;
 use watcher_core::memory::Memory;
 use watcher_core::plan::{Debt, Due, Moment, RewriteDue, Wanted};
@@ -178,16 +179,33 @@ impl Keeper {
         self.debt().restart_pending()
     }
 
-    /// Restarts the application. Until that has succeeded, the restart is owed.
+    /// What its restart restarts.
+    pub(crate) fn application(&self) -> Application {
+        self.target().application()
+    }
+
+    /// Its place in the configuration.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The places of all targets with the same application, its own among them.
+    pub(crate) fn with_same_application(&self) -> Vec<usize> {
+        let application = self.application();
+        let targets = self.config.targets.iter().enumerate();
+        targets.filter(|(_, target)| target.application() == application).map(|(at, _)| at).collect()
+    }
+
+    /// Restarts the application. Until that has succeeded, the restart is owed. It makes good what is owed to the other
+    /// targets with this application, too.
     pub(crate) async fn restart(&self) -> Restarted {
         let target = self.target();
         let name = &target.name;
         let begun = clock::now();
-        let before = self.debt();
-        let issued = before.rewrites;
+        let issued = self.issue();
         fault::point("restart_begins");
-        let outcome = match restart::prepare(target, before.may_be_down, self.store.memory().clock).await {
-            Ok(Some(ready)) => self.carry_out(ready, begun, issued).await,
+        let outcome = match restart::prepare(target, issued.may_be_down, self.store.memory().clock).await {
+            Ok(Some(ready)) => self.carry_out(ready, begun, &issued).await,
             Ok(None) => Ok(CarriedOut::NotRunning),
             Err(error) => Err(error),
         };
@@ -195,11 +213,11 @@ impl Keeper {
         metrics::restarted(name, metrics::Outcome::of(&outcome), clock::now().since(begun));
         match outcome {
             Ok(CarriedOut::Restarted) if restart::can_be_verified(target) => {
-                self.note(move |debt, _| debt.restart_carried_out(issued, true)).await;
+                self.note_all(&issued, |debt, _, rewrites| debt.restart_carried_out(rewrites, true)).await;
                 self.see_back(begun, true).await
             }
             Ok(CarriedOut::Restarted | CarriedOut::NotRunning) => {
-                self.note(move |debt, _| debt.restart_carried_out(issued, false)).await;
+                self.note_all(&issued, |debt, _, rewrites| debt.restart_carried_out(rewrites, false)).await;
                 tracing::info!("{name}: restart finished after {} ms", clock::now().since(begun).as_millis());
                 Restarted::Done
             }
@@ -208,17 +226,17 @@ impl Keeper {
                 Restarted::Owed
             }
             Ok(CarriedOut::Failed(error)) => {
-                self.note(|debt, _| debt.not_stopped_by_us()).await;
-                self.failed(issued, begun, error).await
+                self.note_all(&issued, |debt, _, _| debt.not_stopped_by_us()).await;
+                self.failed(&issued, begun, error).await
             }
-            Err(error) => self.failed(issued, begun, error).await,
+            Err(error) => self.failed(&issued, begun, error).await,
         }
     }
 
-    async fn carry_out(&self, ready: Ready<'_>, begun: Moment, issued: u64) -> anyhow::Result<CarriedOut> {
+    async fn carry_out(&self, ready: Ready<'_>, begun: Moment, issued: &Issued) -> anyhow::Result<CarriedOut> {
         // On disk while the application restarts, so that the limit holds for a watcher that is killed again and again.
-        let noting = self.note(move |debt, target| debt.restart_begins(begun, target.restart.limit));
-        let overtaken = || self.debt().rewrites > issued;
+        let noting = self.note_all(issued, move |debt, target, _| debt.restart_begins(begun, target.restart.limit));
+        let overtaken = || self.is_overtaken(issued);
         if ready.is_noted_first() {
             noting.await;
             return ready.carry_out(self.target(), overtaken).await;
@@ -227,11 +245,35 @@ impl Keeper {
         outcome
     }
 
-    async fn failed(&self, issued: u64, begun: Moment, error: anyhow::Error) -> Restarted {
+    async fn failed(&self, issued: &Issued, begun: Moment, error: anyhow::Error) -> Restarted {
         let name = &self.target().name;
-        self.note(move |debt, _| debt.restart_failed(issued, begun, clock::now())).await;
+        let now = clock::now();
+        self.note_all(issued, move |debt, _, rewrites| debt.restart_failed(rewrites, begun, now)).await;
         tracing::error!("{name}: restart failed: {error:#}; it is pending and is tried again");
         if error.is::<Misconfigured>() { Restarted::Misconfigured } else { Restarted::Owed }
+    }
+
+    /// What a restart that is issued now makes good.
+    fn issue(&self) -> Issued {
+        let memory = self.store.memory();
+        let debts = self.with_same_application().into_iter().map(|at| (at, memory.debt(&self.config.targets[at].file)));
+        let debts: Vec<(usize, Debt)> = debts.collect();
+        Issued {
+            rewrites: debts.iter().map(|(at, debt)| (*at, debt.rewrites)).collect(),
+            // To the others something else may be owed, or nothing.
+            owed: debts
+                .iter()
+                .filter(|(at, debt)| *at == self.at || debt.restart_pending())
+                .map(|(at, _)| *at)
+                .collect(),
+            may_be_down: debts.iter().any(|(_, debt)| debt.may_be_down),
+        }
+    }
+
+    /// Another restart is due: a file was rewritten since.
+    fn is_overtaken(&self, issued: &Issued) -> bool {
+        let memory = self.store.memory();
+        issued.rewrites.iter().any(|(at, rewrites)| memory.debt(&self.config.targets[*at].file).rewrites > *rewrites)
     }
 
     /// Sees whether the application is back after a restart that was carried out some time ago.
@@ -242,17 +284,18 @@ impl Keeper {
     async fn see_back(&self, begun: Moment, fresh: bool) -> Restarted {
         let target = self.target();
         let name = &target.name;
-        let issued = self.debt().rewrites;
+        let rewrites = self.debt().rewrites;
+        let issued = self.issue();
         let clock = self.store.memory().clock;
-        let (error, gone) = match restart::verify(target, fresh, clock, || self.debt().rewrites > issued).await {
+        let (error, gone) = match restart::verify(target, fresh, clock, || self.is_overtaken(&issued)).await {
             Back::Yes => {
-                self.note(|debt, _| debt.verified()).await;
+                self.note(Debt::verified).await;
                 let after = clock::now().since(begun).as_millis();
                 tracing::info!("{name}: restart finished: it was back after {after} ms");
                 return Restarted::Done;
             }
             Back::LeftStopped(state) => {
-                self.note(|debt, _| debt.verified()).await;
+                self.note(Debt::verified).await;
                 tracing::info!("{name}: restart finished: {state}, and it reads the file when it is started");
                 return Restarted::Done;
             }
@@ -260,7 +303,8 @@ impl Keeper {
             Back::NotYet(error) => (error, false),
             Back::Gone(error) => (error, true),
         };
-        self.note(move |debt, _| debt.verify_failed(issued, clock::now(), gone)).await;
+        let now = clock::now();
+        self.note(move |debt| debt.verify_failed(rewrites, now, gone)).await;
         let next = if gone { "it is restarted again" } else { "it is looked at again" };
         tracing::error!("{name}: restarted, but {error:#}; {next}");
         Restarted::Owed
@@ -270,17 +314,38 @@ impl Keeper {
         self.store.memory().debt(self.key())
     }
 
+    async fn note(&self, change: impl Fn(&mut Debt) + Send + 'static) {
+        let own = Issued { rewrites: [(self.at, 0)].into(), owed: [self.at].into(), may_be_down: false };
+        self.note_all(&own, move |debt, _, _| change(debt)).await;
+    }
+
     /// Even if the disk is full: a restart that was done must not be repeated for ever.
-    async fn note(&self, change: impl FnOnce(&mut Debt, &Target) + Send + 'static) {
-        let keeper = self.clone();
+    async fn note_all(&self, issued: &Issued, change: impl Fn(&mut Debt, &Target, u64) + Send + 'static) {
+        let (keeper, issued) = (self.clone(), issued.clone());
         let note = move || {
-            let target = keeper.target();
-            keeper.store.note(|memory| change(keeper.debt_in(memory), target))
+            keeper.store.note(|memory| {
+                for at in &issued.owed {
+                    let target = &keeper.config.targets[*at];
+                    let debt = memory.targets.entry(target.file.clone()).or_default();
+                    change(debt, target, issued.rewrites.get(at).copied().unwrap_or_default());
+                }
+            })
         };
         if let Err(error) = tokio::task::spawn_blocking(note).await.map_err(Into::into).and_then(|noted| noted) {
             tracing::warn!("{}: {error:#}; after a crash the restart might be done once more", self.target().name);
         }
     }
+}
+
+/// A restart that is under way.
+#[derive(Debug, Clone)]
+struct Issued {
+    /// How often the file of each target with this application had been rewritten before, by the target's place.
+    rewrites: BTreeMap<usize, u64>,
+    /// Those of them to which it is owed.
+    owed: Vec<usize>,
+    /// An earlier one may have left the application stopped.
+    may_be_down: bool,
 }
 
 /// Says that a file is not put right any more.

@@ -1,5 +1,7 @@
 //! Whom applications' files follow.
 
+use std::time::Duration;
+
 use crate::choose::{Choice, NodeId, Position};
 
 /// The active node, as targets are told.
@@ -52,6 +54,15 @@ impl Following {
     }
 }
 
+/// How long an application that reads several files waits for each of them to be tried; a file may hang.
+pub const OTHERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether an application may be restarted: once each of its files was `tried` for the active node, so that one restart serves
+/// all. `waiting`: for how long its own file has been followed.
+pub fn all_tried(tried: impl IntoIterator<Item = Option<Active>>, active: Active, waiting: Duration) -> bool {
+    waiting >= OTHERS_WITHIN || tried.into_iter().all(|tried| tried == Some(active))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +89,21 @@ mod tests {
             (active(promoted), Some(promoted), News::Position),
         ] {
             assert_eq!(following.take(choice), Followed { active: followed, news }, "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn one_restart_serves_all_files_of_an_application() {
+        let position = |timeline| Position { system_identifier: SystemIdentifier(7), timeline: Timeline(timeline) };
+        let before = Active { node: NodeId::First, position: position(1) };
+        let active = Active { node: NodeId::Second, position: position(2) };
+        for (tried, waiting, may) in [
+            ([Some(active), Some(active)], 0, true),
+            ([Some(active), Some(before)], 0, false),
+            ([Some(active), None], 1999, false),
+            ([Some(active), None], 2000, true),
+        ] {
+            assert_eq!(all_tried(tried, active, Duration::from_millis(waiting)), may, "{tried:?} {waiting}");
         }
     }
 }

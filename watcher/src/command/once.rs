@@ -1,9 +1,10 @@
 //! `once`: the same decision one time, for cron.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use watcher_core::choose::{Choice, choose};
-use watcher_core::config::Config;
+use watcher_core::config::{Application, Config};
 use watcher_core::follow::Active;
 use watcher_core::plan::Due;
 
@@ -47,10 +48,16 @@ pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) ->
     if store.memory() != before {
         tracing::info!("{}", choice.describe(names));
     }
-    let tasks: Vec<_> = Keeper::all(&config, &store)
-        .into_iter()
-        .filter(|keeper| only.is_empty() || only.contains(&keeper.target().name))
-        .map(|keeper| tokio::spawn(bring_up_to_date(keeper, Active { node, position }, with_restart)))
+    let mut applications: BTreeMap<Application, Vec<Keeper>> = BTreeMap::new();
+    for keeper in Keeper::all(&config, &store) {
+        if only.is_empty() || only.contains(&keeper.target().name) {
+            applications.entry(keeper.application()).or_default().push(keeper);
+        }
+    }
+    let active = Active { node, position };
+    let tasks: Vec<_> = applications
+        .into_values()
+        .map(|keepers| tokio::spawn(bring_up_to_date(keepers, active, with_restart)))
         .collect();
     let mut exit = Exit::Done;
     for task in tasks {
@@ -59,26 +66,31 @@ pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) ->
     Ok(exit)
 }
 
-async fn bring_up_to_date(keeper: Keeper, active: Active, with_restart: bool) -> Exit {
-    match keeper.rewrite(active, with_restart).await {
-        Ok(Brought::UpToDate(_)) => {}
-        Ok(Brought::LeftAlone(_)) => {
-            tell_left_alone(keeper.target());
-            return Exit::Failed;
+/// All targets of one application: their files first, so that one restart serves all.
+async fn bring_up_to_date(keepers: Vec<Keeper>, active: Active, with_restart: bool) -> Exit {
+    let mut exit = Exit::Done;
+    let mut right = Vec::new();
+    for keeper in keepers {
+        match keeper.rewrite(active, with_restart).await {
+            Ok(Brought::UpToDate(_)) => right.push(keeper),
+            Ok(Brought::LeftAlone(_)) => {
+                tell_left_alone(keeper.target());
+                exit = Exit::Failed;
+            }
+            Err(error) => {
+                tracing::error!("{}: {error:#}", keeper.target().name);
+                exit = Exit::Failed;
+            }
         }
-        Err(error) => {
-            tracing::error!("{}: {error:#}", keeper.target().name);
-            return Exit::Failed;
-        }
     }
-    if !with_restart {
-        return Exit::Done;
+    for keeper in right.iter().filter(|_| with_restart) {
+        exit = exit.worse(match restart_if_due(keeper).await {
+            Restarted::NotDue | Restarted::Done => Exit::Done,
+            Restarted::Owed => Exit::RestartPending,
+            Restarted::Misconfigured => Exit::Config,
+        });
     }
-    match restart_if_due(&keeper).await {
-        Restarted::NotDue | Restarted::Done => Exit::Done,
-        Restarted::Owed => Exit::RestartPending,
-        Restarted::Misconfigured => Exit::Config,
-    }
+    exit
 }
 
 /// Cron is its own pause between attempts, so only the limit holds a restart back.

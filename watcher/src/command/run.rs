@@ -19,7 +19,7 @@ use watcher_core::config::Config;
 use watcher_core::pace::Pace;
 use watcher_core::plan::Moment;
 
-use self::keep::{Ending, Troubles};
+use self::keep::{Ending, Tried, Troubles};
 use self::signals::{Signals, Told};
 use self::underway::Underway;
 use self::watch::Watch;
@@ -85,10 +85,19 @@ async fn serve(
     let (active, followed) = channel::channel(None);
     let (end, ending) = channel::channel(Ending::NotYet);
     let troubles = Troubles::default();
+    let tried = Tried::new(vec![None; config.targets.len()]);
     let mut keepers = JoinSet::new();
     for keeper in Keeper::all(config, store) {
         let (followed, ending, calm) = (followed.clone(), ending.clone(), config.polling.calm);
-        keepers.spawn(keep::up_to_date(keeper, followed, ending, calm, troubles.clone(), underway.clone()));
+        keepers.spawn(keep::up_to_date(
+            keeper,
+            followed,
+            ending,
+            calm,
+            troubles.clone(),
+            underway.clone(),
+            tried.clone(),
+        ));
     }
     let mut watch = Watch::new(config, past.clone(), question, active);
     let mut monitor = Monitor::start(config, store);

@@ -74,7 +74,24 @@ pub struct Target {
     pub verify: Option<Verify>,
 }
 
+/// What is restarted; two targets may have one unit, which reads both files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Application {
+    /// A systemd unit.
+    Unit(String),
+    /// Whatever the command or the signal of the target with this file restarts.
+    Of(PathBuf),
+}
+
 impl Target {
+    /// What is restarted.
+    pub fn application(&self) -> Application {
+        match &self.restart.how {
+            RestartHow::SystemdUnit(unit) => Application::Unit(unit.clone()),
+            RestartHow::Command(_) | RestartHow::Signal { .. } => Application::Of(self.file.clone()),
+        }
+    }
+
     /// Whether what is written at a path is nothing but the node's address, host, port or name.
     pub fn tells_only_the_node(&self, path: &Path) -> bool {
         self.set.iter().any(|(set, template)| set == path && template.is_one_placeholder())

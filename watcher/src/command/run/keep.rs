@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use watcher_core::follow::Active;
+use watcher_core::follow::{Active, OTHERS_WITHIN, all_tried};
 use watcher_core::plan::{Due, Moment};
 
 use super::underway::Underway;
@@ -46,6 +46,9 @@ impl Troubles {
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
+/// For which node each target's file was tried last, by the target's place in the configuration.
+pub(super) type Tried = watch::Sender<Vec<Option<Active>>>;
+
 /// Follows the active node until it is told to end.
 pub(super) async fn up_to_date(
     keeper: Keeper,
@@ -54,12 +57,17 @@ pub(super) async fn up_to_date(
     calm: Duration,
     troubles: Troubles,
     underway: Underway,
+    tried: Tried,
 ) -> Result<(), JoinError> {
+    let mut others = tried.subscribe();
     let mut minder = Minder {
         keeper,
         calm,
         settled: None,
         attempted: None,
+        followed_since: clock::now(),
+        tried,
+        waits_for_others: false,
         look_again: clock::now(),
         failures: Failures::default(),
         troubles,
@@ -70,6 +78,7 @@ pub(super) async fn up_to_date(
         restart_at: None,
         limit_told: false,
     };
+    let application = minder.keeper.application();
     loop {
         if *ending.borrow_and_update() == Ending::AfterRewrite {
             minder.restarting.detach_all();
@@ -90,7 +99,8 @@ pub(super) async fn up_to_date(
             changed = followed.changed() => if changed.is_err() { return Ok(()) },
             () = at(wake.into_iter().chain(look).min()) => {}
             Some(ended) = minder.restarting.join_next() => ended?,
-            _ = minder.underway.turn(minder.keeper.key()), if minder.waits_for_turn => {}
+            _ = minder.underway.turn(&application), if minder.waits_for_turn => {}
+            Ok(()) = others.changed(), if minder.waits_for_others => {}
             changed = ending.changed() => if changed.is_err() { return Ok(()) },
         }
     }
@@ -110,6 +120,12 @@ struct Minder {
     settled: Option<(Active, Fingerprint)>,
     /// The node that was tried last.
     attempted: Option<Active>,
+    /// Since when.
+    followed_since: Moment,
+    /// Where the others hear of it.
+    tried: Tried,
+    /// The application reads other files, too, that have not been tried yet.
+    waits_for_others: bool,
     /// When the file is tried or looked at again.
     look_again: Moment,
     failures: Failures,
@@ -117,7 +133,7 @@ struct Minder {
     /// Another program keeps undoing what is done here, and that has been told.
     left_alone: bool,
     underway: Underway,
-    /// A restart that was begun with an earlier configuration is still under way.
+    /// A restart of the same application is under way: for another target, or begun with an earlier configuration.
     waits_for_turn: bool,
     /// At most one restart.
     restarting: JoinSet<()>,
@@ -132,6 +148,7 @@ impl Minder {
         let is_new = self.attempted.replace(active) != Some(active);
         if is_new {
             self.settled = None;
+            self.followed_since = clock::now();
         } else if clock::now() < self.look_again {
             return;
         }
@@ -140,6 +157,8 @@ impl Minder {
             Some(_) | None => self.bring_up_to_date(active).await,
         };
         self.look_again = clock::now().after(pause);
+        let at = self.keeper.at();
+        self.tried.send_if_modified(|tried| tried[at].replace(active) != Some(active));
     }
 
     /// Returns how long to wait before the next look.
@@ -181,6 +200,7 @@ impl Minder {
     /// Begins what is due of restarts, or says when to see again.
     fn restart_if_due(&mut self, active: Active) -> Option<Moment> {
         self.waits_for_turn = false;
+        self.waits_for_others = false;
         // A restart that is owed waits for the file that it is owed for.
         let is_right = self.settled.is_some_and(|(settled, _)| settled == active);
         if !is_right || !self.restarting.is_empty() {
@@ -209,6 +229,14 @@ impl Minder {
             }
             Due::Restart => {
                 self.limit_told = false;
+                let tried: Vec<Option<Active>> = {
+                    let tried = self.tried.borrow();
+                    self.keeper.with_same_application().into_iter().map(|at| tried[at]).collect()
+                };
+                if !all_tried(tried, active, clock::now().since(self.followed_since)) {
+                    self.waits_for_others = true;
+                    return Some(self.followed_since.after(OTHERS_WITHIN));
+                }
                 let at = *self.restart_at.get_or_insert_with(|| clock::now().after(splay(&keeper)));
                 if clock::now() < at {
                     return Some(at);
@@ -224,9 +252,9 @@ impl Minder {
         }
     }
 
-    /// Begins something that no other restart of this file may overlap; false if one is under way.
+    /// Begins something that no other restart of this application may overlap; false if one is under way.
     fn in_turn(&mut self, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        let turn = self.underway.turn_now(self.keeper.key());
+        let turn = self.underway.turn_now(&self.keeper.application());
         self.waits_for_turn = turn.is_none();
         let Some(turn) = turn else { return false };
         self.restarting.spawn(async move {
