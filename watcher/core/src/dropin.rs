@@ -1,6 +1,6 @@
 //! What systemd's units need, as drop-in files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,12 @@ use crate::config::{RestartHow, Target};
 /// The name of the watcher's own unit.
 pub const OWN_UNIT: &str = "pg-keeper-watcher.service";
 
-/// For the watcher's own unit, whose system is read-only but for these folders.
-pub fn for_watcher(folders: &BTreeSet<PathBuf>, targets: &[Target]) -> String {
+/// For the watcher's own unit, whose system is read-only but for the folders of the targets' files. `real`: where paths lead, as
+/// far as that is known; what is renamed into place is renamed there.
+pub fn for_watcher(targets: &[Target], real: &BTreeMap<PathBuf, PathBuf>) -> String {
+    let place = |target: &Target| real.get(&target.file).unwrap_or(&target.file).clone();
+    let folders: BTreeSet<PathBuf> =
+        targets.iter().filter_map(|target| place(target).parent().map(Path::to_path_buf)).collect();
     let mut text = format!(
         "# /etc/systemd/system/{OWN_UNIT}.d/targets.conf\n\
          # The unit may write to no other folders; whenever targets change, write this anew. Then:\n\
@@ -22,6 +26,13 @@ pub fn for_watcher(folders: &BTreeSet<PathBuf>, targets: &[Target]) -> String {
         let _ = writeln!(text, "ReadWritePaths={}", word(&format!("-{}", folder.display())));
     }
     for target in targets {
+        if place(target) != target.file {
+            let _ = writeln!(
+                text,
+                "# {} is reached over a link. If that is switched to another folder, name here the folder that all of them are in.",
+                target.file.display()
+            );
+        }
         if let RestartHow::Command(argv) = &target.restart.how {
             let _ = writeln!(
                 text,
@@ -115,19 +126,20 @@ mod tests {
 
     #[test]
     fn the_watchers_unit_may_write_to_the_folders() {
-        let folders = ["/srv/shop", "/srv/50% off\"", "/etc/batch"].map(PathBuf::from).into();
-        let text = for_watcher(&folders, &targets("{systemd_unit: shop.service}"));
-        let settings: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(
-            settings,
-            [
-                "[Service]",
-                "ReadWritePaths=-/etc/batch",
-                "ReadWritePaths=\"-/srv/50%% off\\\"\"",
-                "ReadWritePaths=-/srv/shop"
-            ]
-        );
-        assert!(for_watcher(&folders, &targets("{command: [/bin/x]}")).contains("# /bin/x runs under"));
+        let places = ["/srv/shop/f", "/srv/50% off\"/f", "/etc/batch/f"];
+        for (place, setting) in places.into_iter().zip([
+            "ReadWritePaths=-/srv/shop",
+            "ReadWritePaths=\"-/srv/50%% off\\\"\"",
+            "ReadWritePaths=-/etc/batch",
+        ]) {
+            let real = BTreeMap::from([("/f".into(), place.into())]);
+            let text = for_watcher(&targets("{systemd_unit: shop.service}"), &real);
+            let settings: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            assert_eq!(settings, ["[Service]", setting]);
+            assert!(text.contains("# /f is reached over a link."), "{text}");
+        }
+        let text = for_watcher(&targets("{command: [/bin/x]}"), &BTreeMap::new());
+        assert!(text.contains("# /bin/x runs under") && !text.contains("link"), "{text}");
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! `check --systemd-dropin`: what systemd's units need.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::unistd::{Uid, User};
-use watcher_core::config::{Config, Target};
+use watcher_core::config::Config;
 use watcher_core::dropin::{OWN_UNIT, Watcher, for_application, for_watcher};
 
 use crate::exit::Exit;
@@ -18,7 +17,10 @@ use crate::state;
 pub(crate) fn dropin(config: &Config, file: &Path, unit: Option<String>) -> anyhow::Result<Exit> {
     let unit = unit.map(|unit| if unit.contains('.') { unit } else { unit + ".service" });
     let text = match unit.filter(|unit| unit != OWN_UNIT) {
-        None => for_watcher(&folders(config), &config.targets),
+        None => {
+            let real = real_paths(config.targets.iter().map(|target| target.file.as_path()));
+            for_watcher(&config.targets, &real)
+        }
         Some(unit) => {
             // Where an image is being built there may be no /proc to ask; the package puts it there.
             let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/pg-keeper-watcher"));
@@ -30,13 +32,6 @@ pub(crate) fn dropin(config: &Config, file: &Path, unit: Option<String>) -> anyh
     };
     print(&text)?;
     Ok(Exit::Done)
-}
-
-/// Where the files really are: what is renamed into place is renamed there.
-fn folders(config: &Config) -> BTreeSet<PathBuf> {
-    let real = real_paths(config.targets.iter().map(|target| target.file.as_path()));
-    let where_it_is = |target: &Target| real.get(&target.file).unwrap_or(&target.file).parent().map(Path::to_path_buf);
-    config.targets.iter().filter_map(where_it_is).collect()
 }
 
 /// Who else than root works with the state folder, if it is there.
