@@ -35,12 +35,17 @@ pub struct Witness {
 impl Host {
     /// A host whose file names nobody yet.
     pub fn create(cluster: &Path, name: &str) -> Result<Self> {
+        let text = format!("db_master:\n  - address: {NOBODY}  # main\ndb_slave:\n  - address: {NOBODY}\n");
+        Self::with_file(cluster, name, &text)
+    }
+
+    /// A host whose file holds this text.
+    pub fn with_file(cluster: &Path, name: &str, text: &str) -> Result<Self> {
         let folder = cluster.join(name);
         let application = folder.join("application");
         folder::make(&folder)?;
         folder::make(&application)?;
         let file = application.join("env.yaml");
-        let text = format!("db_master:\n  - address: {NOBODY}  # main\ndb_slave:\n  - address: {NOBODY}\n");
         fs::write(&file, text)?;
         install()?.give_to_server_account(&file)?;
         Ok(Self { folder, file })
@@ -51,10 +56,25 @@ impl Host {
         &self.folder
     }
 
+    /// The application's file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What it holds now.
+    pub fn content(&self) -> String {
+        fs::read_to_string(&self.file).unwrap_or_default()
+    }
+
     /// A configuration with its file, and a restart that is counted.
     pub fn configuration(&self, nodes: &str) -> String {
         let script = format!("echo >> {}", self.folder.join("restarts").display());
-        nodes.to_owned() + &target_section(&self.file, &restart_by(&["/bin/sh", "-c", &script].map(str::to_owned)))
+        self.configuration_with(nodes, &restart_by(&shell(&script)))
+    }
+
+    /// A configuration with its file, and a `restart` entry.
+    pub fn configuration_with(&self, nodes: &str, restart: &str) -> String {
+        nodes.to_owned() + &target_section(&self.file, restart)
     }
 
     /// How often the application was restarted.
@@ -64,7 +84,7 @@ impl Host {
 
     /// The address that the file names now; the whole file if it does not name one twice.
     pub fn named(&self) -> String {
-        named(&fs::read_to_string(&self.file).unwrap_or_default())
+        named(&self.content())
     }
 
     /// Begins to look at the file.
@@ -100,6 +120,11 @@ impl Drop for Witness {
             let _ = looking.join();
         }
     }
+}
+
+/// The argv of a little shell script.
+pub fn shell(script: &str) -> [String; 3] {
+    ["/bin/sh", "-c", script].map(str::to_owned)
 }
 
 fn named(text: &str) -> String {

@@ -33,6 +33,7 @@ pub mod process;
 pub mod proxy;
 pub mod scenario;
 pub mod segments;
+pub mod site;
 pub mod sql;
 pub mod state;
 pub mod stats;

@@ -69,6 +69,11 @@ pub fn nodes_section(nodes: [&Node; 2]) -> String {
     format!("nodes:\n{}", nodes.map(line).concat())
 }
 
+/// The same as superuser to database postgres, for servers without pg_state.
+pub fn plain_nodes_section(nodes: [&Node; 2]) -> String {
+    nodes_section(nodes).replace("dbname=pg_state user=keeper_watch", "dbname=postgres user=postgres")
+}
+
 /// A target that tells an application the active server's address, the usual one.
 pub fn target_section(file: &Path, restart: &str) -> String {
     format!(

@@ -10,7 +10,7 @@ use keeper_tests::pair::Pair;
 use keeper_tests::proxy::Proxy;
 use keeper_tests::state::{KEEPER_DATABASE, has_replayed};
 use keeper_tests::wait;
-use keeper_tests::watcher::{Watcher, nodes_section};
+use keeper_tests::watcher::{Watcher, nodes_section, plain_nodes_section};
 
 /// Servers with the original's table and nothing of ours, asked by a role that may do nothing but read it.
 #[test]
@@ -44,8 +44,7 @@ fn a_locked_log_holds_up_nothing() -> Result<()> {
     let locker = pair.primary.connect("postgres", "postgres")?;
     locker.rows("begin; lock table failover_log in access exclusive mode")?;
     let host = Host::create(pair.folder(), "host")?;
-    let nodes = nodes_section([&pair.primary, &pair.standby])
-        .replace("dbname=pg_state user=keeper_watch", "dbname=postgres user=postgres");
+    let nodes = plain_nodes_section([&pair.primary, &pair.standby]);
     let watcher = Watcher::start(host.folder(), &host.configuration(&nodes))?;
     watcher.wait_said("restart finished", 0)?;
     watcher.wait_said("failover_log is not read: canceling statement due to statement timeout", 0)?;

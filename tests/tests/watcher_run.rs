@@ -11,40 +11,36 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use keeper_tests::folder::{self, ClusterFolder};
+use keeper_tests::folder::ClusterFolder;
+use keeper_tests::host::Host;
 use keeper_tests::node::PATIENCE;
 use keeper_tests::pair::Pair;
 use keeper_tests::ports::Port;
 use keeper_tests::wait;
-use keeper_tests::watcher::{Ended, Watcher, command, nodes_section, restart_by, run_once, target_section};
+use keeper_tests::watcher::{Ended, Watcher, command, plain_nodes_section, restart_by, run_once};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const FILE: &str = "db_master:\n  - address: old:1\ndb_slave:\n  - address: old:2\n";
-
-/// An application host: a folder for the watcher, one for the application's file.
-struct Host {
-    folder: PathBuf,
-    file: PathBuf,
+/// An application host on which the watcher is configured.
+struct Site {
+    host: Host,
     configuration: String,
 }
 
-impl Host {
+impl Site {
     fn new(cluster: &Path, nodes: &str, restart: &str) -> Result<Self> {
-        let folder = cluster.join("host");
-        let application = folder.join("application");
-        folder::make(&folder)?;
-        folder::make(&application)?;
-        let file = application.join("env.yaml");
-        fs::write(&file, FILE)?;
-        keeper_tests::install::install()?.give_to_server_account(&file)?;
-        let configuration = nodes.to_owned() + &target_section(&file, restart);
-        Ok(Self { folder, file, configuration })
+        let host = Host::create(cluster, "host")?;
+        let configuration = host.configuration_with(nodes, restart);
+        Ok(Self { host, configuration })
+    }
+
+    fn folder(&self) -> &Path {
+        self.host.folder()
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Ended> {
-        run_once(&self.folder, &self.configuration, arguments)
+        run_once(self.folder(), &self.configuration, arguments)
     }
 
     fn ends_with(&self, arguments: &[&str], code: i32) -> Result<String> {
@@ -55,7 +51,7 @@ impl Host {
     }
 
     fn command(&self) -> Result<Command> {
-        command(&self.folder, &self.configuration)
+        command(self.folder(), &self.configuration)
     }
 }
 
@@ -67,7 +63,7 @@ fn by_true() -> String {
 struct Nobody {
     _cluster: ClusterFolder,
     _ports: [Port; 2],
-    host: Host,
+    host: Site,
 }
 
 impl Nobody {
@@ -79,17 +75,16 @@ impl Nobody {
             "nodes:\n  db01: {{conninfo: \"host=127.0.0.1 port={one} user=x\"}}\n  \
              db02: {{conninfo: \"host=127.0.0.1 port={two} user=x\"}}\n"
         );
-        let host = Host::new(cluster.path(), &nodes, &by_true())?;
+        let host = Site::new(cluster.path(), &nodes, &by_true())?;
         Ok(Self { _cluster: cluster, _ports: ports, host })
     }
 }
 
 /// A pair without the extension, asked as superuser.
-fn plain_pair(name: &str, restart: &str) -> Result<(Pair, Host)> {
+fn plain_pair(name: &str, restart: &str) -> Result<(Pair, Site)> {
     let pair = Pair::describe(name).without_keeper().start()?;
-    let nodes = nodes_section([&pair.primary, &pair.standby])
-        .replace("dbname=pg_state user=keeper_watch", "dbname=postgres user=postgres");
-    let host = Host::new(pair.folder(), &nodes, restart)?;
+    let nodes = plain_nodes_section([&pair.primary, &pair.standby]);
+    let host = Site::new(pair.folder(), &nodes, restart)?;
     Ok((pair, host))
 }
 
@@ -152,7 +147,7 @@ impl Manager {
 #[test]
 fn systemd_is_told_what_it_does() -> Result<()> {
     let site = Nobody::new("notify")?;
-    let manager = Manager::listen(&site.host.folder)?;
+    let manager = Manager::listen(site.host.folder())?;
     let mut command = site.host.command()?;
     command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "200000").stderr(Stdio::null());
     let mut daemon = Daemon::start(&mut command)?;
@@ -167,7 +162,7 @@ fn systemd_is_told_what_it_does() -> Result<()> {
     assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
     manager.hear("READY=1")?;
 
-    fs::write(site.host.folder.join("watcher.yaml"), "nodes: {}\n")?;
+    fs::write(site.host.folder().join("watcher.yaml"), "nodes: {}\n")?;
     daemon.signal(Signal::SIGHUP)?;
     manager.hear("RELOADING=1")?;
     manager.hear("READY=1")?;
@@ -182,8 +177,8 @@ fn systemd_is_told_what_it_does() -> Result<()> {
 #[test]
 fn a_reload_takes_the_new_configuration_and_never_a_bad_one() -> Result<()> {
     let site = Nobody::new("reload")?;
-    let file = site.host.folder.join("watcher.yaml");
-    let daemon = Watcher::start(&site.host.folder, &site.host.configuration)?;
+    let file = site.host.folder().join("watcher.yaml");
+    let daemon = Watcher::start(site.host.folder(), &site.host.configuration)?;
     let at = daemon.wait_said("watching db01 and db02", 0)?;
     fs::write(&file, "nodes: {}\n")?;
     daemon.signal(Signal::SIGHUP)?;
@@ -203,7 +198,7 @@ fn a_log_reader_that_stalls_holds_up_nothing() -> Result<()> {
     /// More than the pipe and the queue behind it hold together.
     const RELOADS: u32 = 3000;
     let site = Nobody::new("stall")?;
-    let manager = Manager::listen(&site.host.folder)?;
+    let manager = Manager::listen(site.host.folder())?;
     let mut command = site.host.command()?;
     command.env("NOTIFY_SOCKET", &manager.path).stderr(Stdio::piped());
     let mut daemon = Daemon::start(&mut command)?;
@@ -229,7 +224,7 @@ fn a_log_reader_that_stalls_holds_up_nothing() -> Result<()> {
 #[test]
 fn it_ends_although_nobody_reads_its_log() -> Result<()> {
     let site = Nobody::new("stallend")?;
-    let manager = Manager::listen(&site.host.folder)?;
+    let manager = Manager::listen(site.host.folder())?;
     let mut command = site.host.command()?;
     command.env("NOTIFY_SOCKET", &manager.path).stderr(Stdio::piped());
     let mut daemon = Daemon::start(&mut command)?;
@@ -248,7 +243,7 @@ fn it_ends_although_nobody_reads_its_log() -> Result<()> {
 #[test]
 fn lines_for_the_journal_bear_a_priority() -> Result<()> {
     let site = Nobody::new("journal")?;
-    let path = site.host.folder.join("stderr");
+    let path = site.host.folder().join("stderr");
     for is_journal in [true, false] {
         let stderr = File::create(&path)?;
         let metadata = stderr.metadata()?;
@@ -320,11 +315,11 @@ fn status_tells_people_programs_and_nagios() -> Result<()> {
     let text = host.ends_with(&["status", "--nagios"], 2)?;
     assert!(text.starts_with("PG_KEEPER_WATCHER CRITICAL - shop: restart pending, 1 attempt failed; "), "{text}");
 
-    let host = Host { configuration: host.configuration.replace("/bin/false", "/bin/true"), ..host };
+    let host = Site { configuration: host.configuration.replace("/bin/false", "/bin/true"), ..host };
     host.ends_with(&["once"], 0)?;
     assert!(host.ends_with(&["status", "--nagios"], 1)?.contains("WARNING - no watcher is running; "));
     assert!(host.ends_with(&["status", "--nagios", "--without-daemon"], 0)?.contains(" OK - active node is db01 "));
-    let daemon = Watcher::start(&host.folder, &host.configuration)?;
+    let daemon = Watcher::start(host.folder(), &host.configuration)?;
     daemon.wait_said("active node is db01", 0)?;
     host.ends_with(&["status", "--nagios"], 0)?;
     assert!(host.ends_with(&["status"], 0)?.contains("; a watcher is running"));
@@ -350,7 +345,7 @@ fn metrics_and_health_follow_a_failover() -> Result<()> {
     let port = Port::reserve()?;
     host.configuration += &format!("http: {{listen: \"127.0.0.1:{}\"}}\n", port.number());
     let port = port.number();
-    let daemon = Watcher::start(&host.folder, &host.configuration)?;
+    let daemon = Watcher::start(host.folder(), &host.configuration)?;
     daemon.wait_said("restart finished", 0)?;
     let (status, body) = get(port, "/healthz")?;
     assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "active node is db01 (timeline 1)\n"));
@@ -402,7 +397,7 @@ fn metrics_and_health_follow_a_failover() -> Result<()> {
     let taken = Port::reserve()?;
     let listener = std::net::TcpListener::bind(("127.0.0.1", taken.number()))?;
     let moved = host.configuration.replace(&format!(":{port}\""), &format!(":{}\"", taken.number()));
-    fs::write(host.folder.join("watcher.yaml"), moved)?;
+    fs::write(host.folder().join("watcher.yaml"), moved)?;
     daemon.signal(Signal::SIGHUP)?;
     daemon.wait_said("cannot listen on", 0)?;
     drop(listener);
@@ -416,15 +411,15 @@ fn metrics_and_health_follow_a_failover() -> Result<()> {
 fn sigterm_finishes_the_write_and_leaves_the_restart_pending() -> Result<()> {
     let slow = "{command: [/bin/sh, -c, \"sleep 600\"], timeout: 600s}";
     let (pair, host) = plain_pair("sigterm", slow)?;
-    let daemon = Watcher::start(&host.folder, &host.configuration)?;
+    let daemon = Watcher::start(host.folder(), &host.configuration)?;
     daemon.wait_said("restart issued", 0)?;
     daemon.signal(Signal::SIGTERM)?;
     wait::until("the watcher to end", PATIENCE, || daemon.log(), || daemon.has_ended())?;
-    assert!(fs::read_to_string(&host.file)?.contains(&pair.primary.address()));
+    assert!(host.host.content().contains(&pair.primary.address()));
     let json: serde_json::Value = serde_json::from_str(&host.ends_with(&["status", "--json"], 5)?)?;
     assert_eq!(json["targets"][0]["restart"], "pending", "{json}");
     // The one that was under way is left to itself, and the next watcher does it again.
-    let host = Host { configuration: host.configuration.replace("sleep 600", "exit 0"), ..host };
+    let host = Site { configuration: host.configuration.replace("sleep 600", "exit 0"), ..host };
     host.ends_with(&["once"], 0)?;
     host.ends_with(&["status", "--nagios", "--without-daemon"], 0)?;
     Ok(())
@@ -434,10 +429,10 @@ fn sigterm_finishes_the_write_and_leaves_the_restart_pending() -> Result<()> {
 fn the_dropins_name_folder_program_and_state() -> Result<()> {
     let site = Nobody::new("dropin")?;
     let text = site.host.ends_with(&["check", "--systemd-dropin"], 0)?;
-    let folder = site.host.file.parent().context("a folder")?;
+    let folder = site.host.host.file().parent().context("a folder")?;
     assert!(text.contains(&format!("\nReadWritePaths=-{}\n", folder.display())), "{text}");
     let text = site.host.ends_with(&["check", "--systemd-dropin", "shop"], 0)?;
-    let state = format!("STATE_DIRECTORY={}", site.host.folder.join("state").display());
+    let state = format!("STATE_DIRECTORY={}", site.host.folder().join("state").display());
     let last = text.lines().last().unwrap_or_default();
     assert!(text.contains("/shop.service.d/"), "{text}");
     assert!(
@@ -451,9 +446,9 @@ fn the_dropins_name_folder_program_and_state() -> Result<()> {
 #[test]
 fn a_folder_that_cannot_be_written_is_told_of_at_the_start() -> Result<()> {
     let site = Nobody::new("rostart")?;
-    let folder = site.host.file.parent().context("a folder")?;
+    let folder = site.host.host.file().parent().context("a folder")?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o555))?;
-    let daemon = Watcher::start(&site.host.folder, &site.host.configuration)?;
+    let daemon = Watcher::start(site.host.folder(), &site.host.configuration)?;
     let said = daemon.wait_said("application: the folder is not writable", 0);
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     said?;

@@ -1,139 +1,26 @@
-//! How the watcher writes: killed at any step, on a disk that is full or read-only, beside other programs, the file is the
-//! old one or the new one, and no restart is lost. One server that is primary is all that these need.
+//! How the watcher writes: killed at any step, on a disk that is full, read-only or gives no answer, the file is the old one or
+//! the new one, and no restart is lost.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use keeper_tests::clock::now;
-use keeper_tests::folder::{self, ClusterFolder};
+use keeper_tests::folder;
 use keeper_tests::install::install;
 use keeper_tests::mounts;
-use keeper_tests::node::{Node, PATIENCE};
-use keeper_tests::process;
-use keeper_tests::template::template;
+use keeper_tests::node::PATIENCE;
+use keeper_tests::site::{FILE, IN_PLACE, Site, names, wait_stopped};
 use keeper_tests::wait;
-use keeper_tests::watcher::{Ended, Watcher, assert_ended, nodes_section, run_once, run_once_with_fault};
+use keeper_tests::watcher::{assert_ended, run_once, run_once_with_fault};
 use nix::sys::signal::{Signal, kill};
-
-/// Its addresses are longer than any that they are replaced by, so that a write in place has to cut the file.
-const FILE: &str = "# 設定\r\ndb_master:\r\n  - address: \"old-primary.database.example.com:54321\"   # 主\r\nother: [1, 'two']\r\nlast: of all";
-
-/// A server, and an application's folder with a file in it.
-struct Host {
-    folder: PathBuf,
-    application: PathBuf,
-    nodes: String,
-    address: String,
-    _server: Node,
-    _down: Node,
-    // Last, so that it goes after the servers that live in it.
-    _cluster: ClusterFolder,
-}
-
-impl Host {
-    fn start(name: &str) -> Result<Self> {
-        let cluster = ClusterFolder::create(name)?;
-        let server = Node::create(cluster.path(), "db01", None)?;
-        server.copy_from(&template()?)?;
-        server.configure(&["fsync = off".to_owned()])?;
-        server.start()?;
-        let down = Node::create(cluster.path(), "db02", None)?;
-        let nodes = nodes_section([&server, &down])
-            .replace("dbname=pg_state user=keeper_watch", "dbname=postgres user=postgres");
-        let (folder, application) = (cluster.path().join("host"), cluster.path().join("host/application"));
-        folder::make(&folder)?;
-        folder::make(&application)?;
-        let address = server.address();
-        let host = Self { folder, application, nodes, address, _server: server, _down: down, _cluster: cluster };
-        host.put(FILE)?;
-        Ok(host)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.application.join("env.yaml")
-    }
-
-    /// As its owner does it, whatever was there before.
-    fn put(&self, text: &str) -> Result<()> {
-        let _ = fs::remove_file(self.file());
-        self.put_into(text)
-    }
-
-    fn put_into(&self, text: &str) -> Result<()> {
-        fs::write(self.file(), text)?;
-        install()?.give_to_server_account(&self.file())
-    }
-
-    fn content(&self) -> String {
-        fs::read_to_string(self.file()).unwrap_or_default()
-    }
-
-    /// What the file is to become.
-    fn rewritten(&self) -> String {
-        FILE.replace("old-primary.database.example.com:54321", &self.address)
-    }
-
-    /// A target whose restart leaves a line.
-    fn configuration(&self, more: &str) -> String {
-        let restarts = self.restarts_file();
-        self.nodes.clone()
-            + &format!(
-                "polling: {{interval: 200ms}}\ntargets:\n  - name: shop\n    file: {}\n    set: {{\"db_master[0].address\": \"{{address}}\"}}\n    \
-                 restart: {{command: [/bin/sh, -c, \"echo restarted >> {}\"]}}\n{more}",
-                self.file().display(),
-                restarts.display()
-            )
-    }
-
-    fn restarts_file(&self) -> PathBuf {
-        self.folder.join("restarts")
-    }
-
-    fn restarts(&self) -> usize {
-        fs::read_to_string(self.restarts_file()).unwrap_or_default().lines().count()
-    }
-
-    fn once(&self, more: &str) -> Result<Ended> {
-        run_once(&self.folder, &self.configuration(more), &["once"])
-    }
-
-    fn run(&self, more: &str, fault: &str) -> Result<Watcher> {
-        Watcher::start_with_fault(&self.folder, &self.configuration(more), fault)
-    }
-
-    /// Everything as before the first watcher.
-    fn reset(&self) -> Result<()> {
-        self.put(FILE)?;
-        let _ = fs::remove_file(self.restarts_file());
-        let _ = fs::remove_dir_all(self.folder.join("state"));
-        Ok(())
-    }
-
-    fn wait_for(&self, watcher: &Watcher, content: &str) -> Result<()> {
-        let evidence = || format!("the file: {:?}\n{}", self.content(), watcher.log());
-        wait::until("the file to be rewritten", PATIENCE, evidence, || Ok(self.content() == content))
-    }
-}
-
-/// Names of a folder's files.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<String> = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
-}
-
-const IN_PLACE: &str = "    write: in_place\n";
 
 /// Runs a watcher again and again, each time killed one step later, and after each death looks at the file and at what the
 /// next watcher makes of it. Returns the steps, by name.
 fn die_at_every_step(
-    host: &Host,
+    host: &Site,
     more: &str,
     faults: impl Iterator<Item = String>,
     live: impl Fn(&str) -> Result<Option<String>>,
@@ -162,7 +49,7 @@ fn die_at_every_step(
         ensure!(done >= 1, "killed by {fault} at {step}, the restart was lost\n{log}\n{}", ended.text);
         assert_ended(&host.once(more)?, 0, &[]);
         ensure!(host.restarts() == done, "killed by {fault} at {step}, restarted once more than need be");
-        let left: Vec<String> = names(&host.application)?.into_iter().filter(|name| name.contains(".new")).collect();
+        let left: Vec<String> = names(host.application())?.into_iter().filter(|name| name.contains(".new")).collect();
         ensure!(left.is_empty(), "killed by {fault} at {step}, left behind: {left:?}");
     }
     Ok(steps)
@@ -178,9 +65,9 @@ const BOTH_WAYS: [&str; 8] =
     ["state_written", "state_renamed", "owed", "kept", "placed", "restart_begins", "restart_carried_out", "locked"];
 
 fn once_dies_at_every_step(name: &str, more: &str, own: &[&str]) -> Result<()> {
-    let host = Host::start(name)?;
+    let host = Site::start(name)?;
     let steps = die_at_every_step(&host, more, (1..).map(|number| format!("kill {number}")), |fault| {
-        let ended = run_once_with_fault(&host.folder, &host.configuration(more), &["once"], fault)?;
+        let ended = run_once_with_fault(host.folder(), &host.configuration(more), &["once"], fault)?;
         Ok(ended.code.is_none().then_some(ended.text))
     })?;
     assert_has(&steps, &BOTH_WAYS);
@@ -200,7 +87,7 @@ fn once_is_killed_at_every_step_of_a_write_in_place() -> Result<()> {
 
 #[test]
 fn the_daemon_is_killed_at_every_step() -> Result<()> {
-    let host = Host::start("killrun")?;
+    let host = Site::start("killrun")?;
     for (more, own) in [("", "exchanged"), (IN_PLACE, "written")] {
         // By name, as what it does at the same time is in another order each time.
         let faults = BOTH_WAYS.iter().chain([&own]).map(|step| format!("kill {step}"));
@@ -228,11 +115,11 @@ fn the_daemon_is_killed_at_every_step() -> Result<()> {
 
 #[test]
 fn on_a_full_disk_the_file_stays_whole_and_is_rewritten_when_there_is_room() -> Result<()> {
-    let host = Host::start("full")?;
+    let host = Site::start("full")?;
     let Some(mounts) = mounts::private()? else { return Ok(()) };
-    mounts.small(&host.application, 64)?;
+    mounts.small(host.application(), 64)?;
     host.put(FILE)?;
-    let filler = host.application.join("filler");
+    let filler = host.application().join("filler");
     let fill = || {
         for chunk in [16_384_usize, 4096, 1] {
             while fs::File::options()
@@ -246,7 +133,7 @@ fn on_a_full_disk_the_file_stays_whole_and_is_rewritten_when_there_is_room() -> 
     fill();
     assert_ended(&host.once("")?, 1, &["env.yaml", "make room", "No space left on device"]);
     assert_eq!((host.content().as_str(), host.restarts()), (FILE, 0));
-    assert_eq!(names(&host.application)?, ["env.yaml", "filler"]);
+    assert_eq!(names(host.application())?, ["env.yaml", "filler"]);
 
     let daemon = host.run("", "")?;
     daemon.wait_said("make room", 0)?;
@@ -263,16 +150,16 @@ fn on_a_full_disk_the_file_stays_whole_and_is_rewritten_when_there_is_room() -> 
 /// Written into itself, a file of one page needs no further room; a larger one must not be begun.
 #[test]
 fn on_a_full_disk_a_write_in_place_is_not_begun() -> Result<()> {
-    let host = Host::start("fullplace")?;
+    let host = Site::start("fullplace")?;
     let Some(mounts) = mounts::private()? else { return Ok(()) };
-    mounts.small(&host.application, 64)?;
+    mounts.small(host.application(), 64)?;
     let padding = 4096 - FILE.len() - "\r\n# ".len();
     let long =
         format!("{}\r\n# {}", FILE.replace("old-primary.database.example.com:54321", "a:1"), "x".repeat(padding + 35));
     assert!(long.len() <= 4096 && long.len() + host.address.len() - "a:1".len() > 4096, "{}", long.len());
     host.put(&long)?;
-    fs::write(host.application.join("env.yaml.pg_keeper.bak"), "")?;
-    let filler = host.application.join("filler");
+    fs::write(host.application().join("env.yaml.pg_keeper.bak"), "")?;
+    let filler = host.application().join("filler");
     while fs::File::options()
         .create(true)
         .append(true)
@@ -289,33 +176,33 @@ fn on_a_full_disk_a_write_in_place_is_not_begun() -> Result<()> {
 
 #[test]
 fn on_a_read_only_file_system_it_says_so_and_goes_on_when_it_can() -> Result<()> {
-    let host = Host::start("readonly")?;
+    let host = Site::start("readonly")?;
     let Some(mounts) = mounts::private()? else { return Ok(()) };
-    mounts.small(&host.application, 256)?;
+    mounts.small(host.application(), 256)?;
     host.put(FILE)?;
-    mounts.set_read_only(&host.application, true)?;
+    mounts.set_read_only(host.application(), true)?;
     for more in ["", IN_PLACE] {
         assert_ended(&host.once(more)?, 1, &["env.yaml", "Read-only file system", "ReadWritePaths"]);
-        let check = run_once(&host.folder, &host.configuration(more), &["check"])?;
+        let check = run_once(host.folder(), &host.configuration(more), &["check"])?;
         assert_ended(&check, 1, &["env.yaml", "Read-only file system"]);
     }
     let daemon = host.run("", "")?;
     daemon.wait_said("Read-only file system", 0)?;
     assert_eq!((host.content().as_str(), host.restarts()), (FILE, 0));
-    mounts.set_read_only(&host.application, false)?;
+    mounts.set_read_only(host.application(), false)?;
     host.wait_for(&daemon, &host.rewritten())?;
     Ok(())
 }
 
 #[test]
 fn a_folder_that_may_not_be_written_to() -> Result<()> {
-    let host = Host::start("folder")?;
-    fs::set_permissions(&host.application, fs::Permissions::from_mode(0o555))?;
+    let host = Site::start("folder")?;
+    fs::set_permissions(host.application(), fs::Permissions::from_mode(0o555))?;
     let ended = host.once("")?;
-    let check = run_once(&host.folder, &host.configuration(""), &["check"])?;
+    let check = run_once(host.folder(), &host.configuration(""), &["check"])?;
     // Into the file itself it may write.
     let in_place = host.once(IN_PLACE)?;
-    fs::set_permissions(&host.application, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(host.application(), fs::Permissions::from_mode(0o755))?;
     assert_ended(&ended, 1, &["env.yaml", "Permission denied", "let this user write to the folder"]);
     assert_ended(&check, 1, &["Permission denied"]);
     assert_ended(&in_place, 0, &["cannot keep the old version"]);
@@ -329,45 +216,45 @@ fn a_file_of_another_owner() -> Result<()> {
     if !nix::unistd::Uid::effective().is_root() {
         anyhow::bail!("this test makes a file of another owner and needs root");
     }
-    let host = Host::start("owner")?;
-    nix::unistd::chown(&host.file(), Some(0.into()), Some(0.into()))?;
+    let host = Site::start("owner")?;
+    nix::unistd::chown(host.file(), Some(0.into()), Some(0.into()))?;
     fs::set_permissions(host.file(), fs::Permissions::from_mode(0o644))?;
-    let check = run_once(&host.folder, &host.configuration(""), &["check"])?;
+    let check = run_once(host.folder(), &host.configuration(""), &["check"])?;
     assert_ended(&check, 1, &["cannot give the new version the file's owner and mode"]);
     assert_ended(&host.once("")?, 1, &["cannot give the new version the file's owner and mode"]);
     assert_eq!((host.content().as_str(), host.restarts()), (FILE, 0));
-    assert_eq!(names(&host.application)?, ["env.yaml"]);
+    assert_eq!(names(host.application())?, ["env.yaml"]);
     Ok(())
 }
 
 #[test]
 fn a_file_that_is_a_mount_point_is_written_in_place_when_told_so() -> Result<()> {
-    let host = Host::start("bind")?;
+    let host = Site::start("bind")?;
     let Some(mounts) = mounts::private()? else { return Ok(()) };
-    let real = host.folder.join("real.yaml");
+    let real = host.folder().join("real.yaml");
     fs::copy(host.file(), &real)?;
     install()?.give_to_server_account(&real)?;
-    mounts.bind(&real, &host.file())?;
+    mounts.bind(&real, host.file())?;
     let advice = "write «write: in_place» in the target";
     assert_ended(&host.once("")?, 1, &["env.yaml", "it is a mount point of its own", advice]);
     assert_eq!((host.content().as_str(), host.restarts()), (FILE, 0));
-    assert_ended(&run_once(&host.folder, &host.configuration(""), &["check"])?, 1, &[advice]);
-    let check = run_once(&host.folder, &host.configuration(IN_PLACE), &["check"])?;
+    assert_ended(&run_once(host.folder(), &host.configuration(""), &["check"])?, 1, &[advice]);
+    let check = run_once(host.folder(), &host.configuration(IN_PLACE), &["check"])?;
     assert!(check.text.contains("ok       shop:") && !check.text.contains("problem  shop:"), "{}", check.text);
     assert_ended(&host.once(IN_PLACE)?, 0, &[]);
     assert_eq!((fs::read_to_string(&real)?, host.restarts()), (host.rewritten(), 1));
-    assert_eq!(fs::read_to_string(host.application.join("env.yaml.pg_keeper.bak"))?, FILE);
+    assert_eq!(fs::read_to_string(host.application().join("env.yaml.pg_keeper.bak"))?, FILE);
     Ok(())
 }
 
 #[test]
 fn a_file_that_is_missing_at_the_start_is_edited_when_it_appears() -> Result<()> {
-    let host = Host::start("missing")?;
+    let host = Site::start("missing")?;
     fs::remove_file(host.file())?;
     let daemon = host.run("", "")?;
     daemon.wait_said("cannot find the file", 0)?;
     assert!(!daemon.has_ended()?);
-    let half = host.application.join("half");
+    let half = host.application().join("half");
     fs::write(&half, FILE)?;
     install()?.give_to_server_account(&half)?;
     fs::rename(&half, host.file())?;
@@ -380,12 +267,12 @@ fn a_file_that_is_missing_at_the_start_is_edited_when_it_appears() -> Result<()>
 /// The new version is in its place and the application does not know it: whatever went wrong afterwards, a restart is owed.
 #[test]
 fn an_error_after_the_exchange_leaves_the_restart_owed() -> Result<()> {
-    let host = Host::start("aftererror")?;
+    let host = Site::start("aftererror")?;
     let daemon = host.run("", "stop exchanged")?;
     wait_stopped(&daemon)?;
     assert_eq!(host.content(), host.rewritten());
-    let old = names(&host.application)?.into_iter().find(|name| name.ends_with(".new")).context("the old version")?;
-    fs::set_permissions(host.application.join(old), fs::Permissions::from_mode(0o000))?;
+    let old = names(host.application())?.into_iter().find(|name| name.ends_with(".new")).context("the old version")?;
+    fs::set_permissions(host.application().join(old), fs::Permissions::from_mode(0o000))?;
     kill(daemon.pid(), Signal::SIGCONT)?;
     daemon.wait_said("cannot read the file again", 0)?;
     daemon.wait_said("restart finished", 0)?;
@@ -397,21 +284,25 @@ fn an_error_after_the_exchange_leaves_the_restart_owed() -> Result<()> {
 /// everything else.
 #[test]
 fn a_file_system_that_hangs_holds_up_only_its_own_file() -> Result<()> {
-    let host = Host::start("hangs")?;
+    let host = Site::start("hangs")?;
     let Some(mounts) = mounts::private()? else { return Ok(()) };
-    let hung = host.folder.join("hung");
+    let hung = host.folder().join("hung");
     folder::make(&hung)?;
     let server = mounts.hung(&hung)?;
     let other = format!(
         "  - {{name: hung, file: {}, set: {{a: \"{{address}}\"}}, restart: {{command: [/bin/true]}}}}\n",
         hung.join("env.yaml").display()
     );
+    // Cron's watcher ends, lest the next one find it still there.
+    assert_ended(&host.once(&other)?, 1, &["shop: restart finished", "hung: ", "env.yaml: cannot be reached"]);
+    assert_eq!((host.content(), host.restarts()), (host.rewritten(), 1));
+    host.reset()?;
     let daemon = host.run(&other, "")?;
     daemon.wait_said("restart finished", 0)?;
     assert_eq!(host.content(), host.rewritten());
     let since = now();
     let new = host.configuration(&other).replace("name: shop", "name: renamed");
-    fs::write(host.folder.join("watcher.yaml"), new)?;
+    fs::write(host.folder().join("watcher.yaml"), new)?;
     daemon.signal(Signal::SIGHUP)?;
     daemon.wait_said("a file cannot be reached", since)?;
     daemon.wait_said("watching db01 and db02 for 2 targets", since)?;
@@ -430,10 +321,10 @@ fn a_file_system_that_hangs_holds_up_only_its_own_file() -> Result<()> {
 /// A link in the path that leads to the next release takes no restart away that is owed.
 #[test]
 fn a_restart_is_owed_also_after_a_link_was_switched() -> Result<()> {
-    let host = Host::start("release")?;
-    let link = host.folder.join("current");
-    let next = host.folder.join("next");
-    std::os::unix::fs::symlink(&host.application, &link)?;
+    let host = Site::start("release")?;
+    let link = host.folder().join("current");
+    let next = host.folder().join("next");
+    std::os::unix::fs::symlink(host.application(), &link)?;
     folder::make(&next)?;
     let linked = |restart: &str| {
         host.configuration("")
@@ -441,143 +332,27 @@ fn a_restart_is_owed_also_after_a_link_was_switched() -> Result<()> {
             .replace("echo restarted", restart)
     };
     let fails = linked("false; exit 1; echo");
-    assert_ended(&run_once(&host.folder, &fails, &["once"])?, 5, &["restart failed"]);
+    assert_ended(&run_once(host.folder(), &fails, &["once"])?, 5, &["restart failed"]);
     // The new release has the right address already.
     fs::copy(host.file(), next.join("env.yaml"))?;
     fs::remove_file(&link)?;
     std::os::unix::fs::symlink(&next, &link)?;
-    assert_ended(&run_once(&host.folder, &linked("echo restarted"), &["once"])?, 0, &["restart finished"]);
+    assert_ended(&run_once(host.folder(), &linked("echo restarted"), &["once"])?, 0, &["restart finished"]);
     assert_eq!(host.restarts(), 1);
 
     // And when the file is called by its own path from now on.
     fs::write(next.join("env.yaml"), FILE)?;
     install()?.give_to_server_account(&next.join("env.yaml"))?;
-    assert_ended(&run_once(&host.folder, &fails, &["once"])?, 5, &["restart failed"]);
+    assert_ended(&run_once(host.folder(), &fails, &["once"])?, 5, &["restart failed"]);
     let direct = linked("echo restarted").replace(&link.display().to_string(), &next.display().to_string());
-    assert_ended(&run_once(&host.folder, &direct, &["once"])?, 0, &["restart finished"]);
+    assert_ended(&run_once(host.folder(), &direct, &["once"])?, 0, &["restart finished"]);
     assert_eq!(host.restarts(), 2);
     Ok(())
 }
 
-/// Waits until the watcher stands still at its fault point.
-fn wait_stopped(watcher: &Watcher) -> Result<()> {
-    wait::until(
-        "the watcher to stop at its fault point",
-        PATIENCE,
-        || watcher.log(),
-        || Ok(watcher.count("fault point") > 0 && process::state(watcher.pid()) == Some('T')),
-    )
-}
-
-#[test]
-fn another_programs_change_at_the_same_time_is_kept() -> Result<()> {
-    for (name, more, step) in [
-        ("betweena", "", "staged"),
-        ("betweenb", "", "owed"),
-        ("betweenc", "", "exchanged"),
-        ("betweend", IN_PLACE, "owed"),
-        ("betweene", IN_PLACE, "kept"),
-    ] {
-        let host = Host::start(name)?;
-        let daemon = host.run(more, &format!("stop {step}"))?;
-        wait_stopped(&daemon)?;
-        // After the exchange, a program that had the file open writes into what is no longer in its place.
-        if step == "exchanged" {
-            let old =
-                names(&host.application)?.into_iter().find(|name| name.ends_with(".new")).context("the old version")?;
-            fs::write(host.application.join(old), FILE.replace("two", "three"))?;
-        } else {
-            host.put_into(&FILE.replace("two", "three"))?;
-        }
-        kill(daemon.pid(), Signal::SIGCONT)?;
-        host.wait_for(&daemon, &host.rewritten().replace("two", "three"))?;
-        daemon.wait_said("restart finished", 0)?;
-        assert_eq!(host.restarts(), 1, "{}", daemon.log());
-    }
-    Ok(())
-}
-
-#[test]
-fn a_program_that_keeps_changing_the_file_back_is_answered_three_times() -> Result<()> {
-    let host = Host::start("revert")?;
-    let daemon = host.run("", "")?;
-    daemon.wait_said("restart finished", 0)?;
-    for _ in 0..3 {
-        host.wait_for(&daemon, &host.rewritten())?;
-        host.put(FILE)?;
-    }
-    host.wait_for(&daemon, &host.rewritten())?;
-    let since = now();
-    host.put(FILE)?;
-    daemon.wait_said("another program keeps changing", since)?;
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!((host.content().as_str(), daemon.count("rewrote")), (FILE, 4), "{}", daemon.log());
-    Ok(())
-}
-
-/// Cron's watcher knows of its earlier answers, and a daemon of cron's.
-#[test]
-fn once_answers_a_program_that_keeps_changing_the_file_back_three_times() -> Result<()> {
-    let host = Host::start("revertonce")?;
-    assert_ended(&host.once("")?, 0, &["rewrote"]);
-    for _ in 0..3 {
-        host.put(FILE)?;
-        assert_ended(&host.once("")?, 0, &["another program changed", "rewrote"]);
-        assert_ended(&host.once("")?, 0, &[]);
-    }
-    host.put(FILE)?;
-    for _ in 0..2 {
-        assert_ended(&host.once("")?, 1, &["another program keeps changing", "env.yaml back"]);
-    }
-    assert_eq!((host.content().as_str(), host.restarts()), (FILE, 4));
-    let daemon = host.run("", "")?;
-    daemon.wait_said("another program keeps changing", 0)?;
-    assert_eq!(daemon.count("rewrote"), 0, "{}", daemon.log());
-    drop(daemon);
-    // Before an application starts its file is put right all the same, and an edited configuration is nobody's revenge.
-    assert_ended(&run_once(&host.folder, &host.configuration(""), &["once", "--no-restart"])?, 0, &["rewrote"]);
-    assert_eq!(host.content(), host.rewritten());
-    host.put(FILE)?;
-    assert_ended(&host.once("# edited\n")?, 0, &["rewrote"]);
-    assert_eq!((host.content(), host.restarts()), (host.rewritten(), 5));
-    Ok(())
-}
-
-/// `once --no-restart` works beside a daemon; one of the two waits until the other has written.
-#[test]
-fn two_watchers_write_one_after_the_other() -> Result<()> {
-    let host = Host::start("twolocks")?;
-    let daemon = host.run("", "stop owed")?;
-    wait_stopped(&daemon)?;
-    let ended = std::thread::scope(|scope| -> Result<Ended> {
-        let guest = scope.spawn(|| run_once(&host.folder, &host.configuration(""), &["once", "--no-restart"]));
-        std::thread::sleep(Duration::from_secs(1));
-        assert!(!guest.is_finished(), "it did not wait");
-        assert_eq!(host.content(), FILE);
-        kill(daemon.pid(), Signal::SIGCONT)?;
-        guest.join().map_err(|_| anyhow::anyhow!("the other watcher's thread panicked"))?
-    })?;
-    assert_ended(&ended, 0, &[]);
-    daemon.wait_said("restart finished", 0)?;
-    assert_eq!((host.content(), host.restarts()), (host.rewritten(), 1));
-    Ok(())
-}
-
-#[test]
-fn one_that_never_lets_go_is_waited_for_some_seconds_only() -> Result<()> {
-    let host = Host::start("heldlock")?;
-    let daemon = host.run("", "stop owed")?;
-    wait_stopped(&daemon)?;
-    let ended = run_once(&host.folder, &host.configuration(""), &["once", "--no-restart"])?;
-    assert_ended(&ended, 1, &["another pg-keeper-watcher is rewriting the file"]);
-    assert_eq!(host.content(), FILE);
-    kill(daemon.pid(), Signal::SIGCONT)?;
-    host.wait_for(&daemon, &host.rewritten())
-}
-
 #[test]
 fn the_named_one_of_several_documents() -> Result<()> {
-    let host = Host::start("documents")?;
+    let host = Site::start("documents")?;
     let two = format!("kind: other\r\n---\r\n{FILE}");
     host.put(&two)?;
     assert_ended(

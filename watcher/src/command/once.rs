@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::anyhow;
 use watcher_core::choose::{Choice, choose};
 use watcher_core::config::{Application, Config};
 use watcher_core::follow::Active;
@@ -13,6 +15,10 @@ use crate::clock;
 use crate::exit::Exit;
 use crate::state::Store;
 use crate::target::{Brought, Keeper, Restarted, settle_orphans, tell_left_alone};
+
+/// How long a file may take, another instance's work on it included. Cron's next run would find the lock held by one that waits for
+/// a file system that gives no answer.
+const REWRITE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Looks once and acts. Silent unless something changed or failed.
 ///
@@ -71,7 +77,8 @@ async fn bring_up_to_date(keepers: Vec<Keeper>, active: Active, with_restart: bo
     let mut exit = Exit::Done;
     let mut right = Vec::new();
     for keeper in keepers {
-        match keeper.rewrite(active, with_restart).await {
+        let rewrite = clock::within(REWRITE_WITHIN, keeper.rewrite(active, with_restart)).await;
+        match rewrite.unwrap_or_else(|| Err(anyhow!("{}: cannot be reached", keeper.target().file.display()))) {
             Ok(Brought::UpToDate(_)) => right.push(keeper),
             Ok(Brought::LeftAlone(_)) => {
                 tell_left_alone(keeper.target());
