@@ -216,6 +216,47 @@ fn a_failed_restart_is_pending_until_it_succeeds() -> Result<()> {
     Ok(())
 }
 
+/// What stands around an address, and what a command is told, may be a password.
+#[test]
+fn passwords_do_not_go_to_the_log() -> Result<()> {
+    let (pair, host, nodes) = plain_pair("passwords")?;
+    let text = "db_master: [{address: \"postgres://shop:geheim@old:1/shop\"}]\ndb_slave: [{address: old:2}]\n";
+    fs::write(host.file(), text)?;
+    let configuration =
+        host.configuration_with(&nodes, &restart_by(&shell("exit 3 # --password=verschlossen"))).replace(
+            "db_master[0].address: \"{address}\"",
+            "db_master[0].address: \"postgres://shop:geheim@{address}/shop\"",
+        );
+    let ended = run_once(host.folder(), &configuration, &["once"])?;
+    let address = pair.primary.address();
+    assert_ended(
+        &ended,
+        5,
+        &["db_master[0].address -> db01", &format!("db_slave[0].address old:2 -> {address}"), "/bin/sh"],
+    );
+    assert!(!ended.text.contains("geheim") && !ended.text.contains("verschlossen"), "{}", ended.text);
+    assert!(host.content().contains(&format!("postgres://shop:geheim@{address}/shop")), "{}", host.content());
+    Ok(())
+}
+
+/// Nobody would restart the applications of the others.
+#[test]
+fn before_an_application_starts_only_its_own_file_is_rewritten() -> Result<()> {
+    let (_pair, host, nodes) = plain_pair("onetarget")?;
+    let other = host.file().with_file_name("other.yaml");
+    fs::copy(host.file(), &other)?;
+    keeper_tests::install::install()?.give_to_server_account(&other)?;
+    let second = target_section(&other, &restart_by(&shell("true"))).replace("targets:\n", "").replace("shop", "other");
+    let configuration = host.configuration(&nodes) + &second;
+    let once = |arguments: &[&str]| run_once(host.folder(), &configuration, &[&["once"], arguments].concat());
+    assert_ended(&once(&["--no-restart", "--target", "other"])?, 0, &["other: rewrote"]);
+    assert_eq!((host.content().as_str(), host.restarts()), (FILE, 0));
+    assert_ne!(fs::read_to_string(&other)?, FILE);
+    assert_ended(&once(&["--no-restart", "--target", "nobody"])?, 1, &["there is no target \"nobody\""]);
+    assert_ended(&once(&["--target", "other"])?, 2, &["--no-restart"]);
+    Ok(())
+}
+
 #[test]
 fn a_restart_by_signal() -> Result<()> {
     let (pair, host, nodes) = plain_pair("signal")?;

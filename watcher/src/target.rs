@@ -351,8 +351,8 @@ struct Issued {
 /// Says that a file is not put right any more.
 pub(crate) fn tell_left_alone(target: &Target) {
     tracing::error!(
-        "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until it is right again or \
-         there is another active node; stop that program",
+        "{}: another program keeps changing {} back; after {} times in {} minutes it is left so until it is right \
+         again, the configuration is edited or there is another active node; stop that program",
         target.name,
         target.file.display(),
         Repairs::COUNT,
