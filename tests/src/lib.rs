@@ -13,6 +13,7 @@
 pub mod application;
 pub mod authority;
 pub mod clock;
+pub mod configured;
 pub mod cycles;
 pub mod environment;
 pub mod fault;
