@@ -54,7 +54,7 @@ fix: deps ## format, and what the lints can mend by themselves
 build: deps ## the extension and the watcher, for production
 	cargo build --release --workspace $(FEATURES)
 
-deb: ## the watcher as a Debian package, into target/debian
+deb: ## the watcher as a Debian package, into target/debian; looked at by lintian where that is installed
 	@if [ "$$(cargo deb --version 2>/dev/null)" != "cargo-deb $(CARGO_DEB)" ]; then \
 	  echo "installing cargo-deb $(CARGO_DEB), which takes some minutes"; \
 	  cargo install --quiet --locked cargo-deb --version $(CARGO_DEB); \
@@ -65,7 +65,13 @@ deb: ## the watcher as a Debian package, into target/debian
 	@cd $(TARGET)/release && for part in bash:pg-keeper-watcher.bash zsh:_pg-keeper-watcher fish:pg-keeper-watcher.fish; do \
 	  ./pg-keeper-watcher completions $${part%%:*} > package/$${part#*:}; \
 	done
-	@cargo deb --quiet --no-build -p pg-keeper-watcher
+	@deb=$$(cargo deb --quiet --no-build -p pg-keeper-watcher); \
+	if ! dpkg -c "$$deb" | awk '$$1 !~ /^d/ {print $$1, $$2, $$6}' | LC_ALL=C sort -k3 | diff watcher/packaging/contents -; then \
+	  echo "$$deb holds something else than watcher/packaging/contents says; correct one of them" >&2; \
+	  exit 1; \
+	fi; \
+	if command -v lintian >/dev/null; then lintian --allow-root --fail-on error,warning "$$deb"; fi; \
+	echo "$$deb"
 
 install: deps ## the extension into this machine's PostgreSQL
 	@echo "installing pg_keeper into PostgreSQL $(PG_MAJOR)"
