@@ -32,6 +32,7 @@ pub mod pair;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod quiet;
 pub mod scenario;
 pub mod segments;
 pub mod site;

@@ -4,7 +4,8 @@
 //! disturbs for longer than that falls on both alike. A leg is a few blocks after a start of all servers; a server may be faster or slower
 //! than another for as long as it runs, so there are many legs. The pairs swap roles from one leg to the next, and two neighbours make one
 //! sample, so that what distinguishes the pairs cancels out as well. Nothing that PostgreSQL does of its own accord comes between: no
-//! checkpoint, no autovacuum.
+//! checkpoint, no autovacuum. And everything runs on one processor: throughput is then what a transaction costs, and not also how two
+//! processors happened to share the clients, the servers and the standbys.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -17,20 +18,23 @@ use crate::install::{install, run};
 use crate::node::Node;
 use crate::pair::Pair;
 use crate::process;
+use crate::quiet::{HugePages, OneProcessor};
 use crate::state::{LOAD, has_replayed, is_streaming};
 
 /// pgbench's scale: small enough to stay in memory, large enough for its branches not to be what clients wait for.
 const SCALE: u32 = 20;
 
-/// Few enough that clients, servers and standbys of a small machine do not fight for its processors: that noise would be
-/// larger than what is looked for.
 const CLIENTS: u32 = 2;
+
+/// Of one server, in megabytes: its buffers, and at most what else it shares.
+const SHARED_BUFFERS: u64 = 512;
+const OTHER_SHARED: u64 = 64;
 
 /// The line that loads nothing.
 const UNLOADED: &str = "shared_preload_libraries = ''";
 
 /// Blocks of each load in a leg.
-const BLOCKS: usize = 8;
+const BLOCKS: usize = 4;
 
 /// About how long a round takes, which is a number of transactions.
 const ROUND: Duration = Duration::from_millis(250);
@@ -123,7 +127,14 @@ pub struct Sides {
 pub fn compare(loads: &[Load], each: Duration, control: bool, mut say: impl FnMut(&str)) -> Result<Vec<Measured>> {
     let leg = ROUND * (BLOCKS * BLOCK.len()) as u32;
     let samples = (each.as_secs_f64() / leg.as_secs_f64() / 2.0).ceil() as usize;
-    say("two pairs, filled by pgbench");
+    let processor = OneProcessor::take()?;
+    // Where small pages lie differs from start to start, and so does what a look at them costs.
+    let huge_pages = HugePages::reserve(2 * 2 * (SHARED_BUFFERS + OTHER_SHARED));
+    let pages = match &huge_pages {
+        Ok(_) => "huge pages".to_owned(),
+        Err(error) => format!("without huge pages ({error:#}), so that servers differ more from start to start"),
+    };
+    say(&format!("two pairs, filled by pgbench, all on processor {}, {pages}", processor.number));
     let pairs = start_pairs()?;
     let mut all: Vec<Vec<Leg>> = vec![Vec::new(); loads.len()];
     for number in 0..samples * 2 {
@@ -184,10 +195,10 @@ impl Measured {
 }
 
 fn start_pairs() -> Result<[Pair; 2]> {
+    let buffers = format!("shared_buffers = {SHARED_BUFFERS}MB");
     let describe = |name: &str| {
         let pair = Pair::describe(name).keepalive_time(Duration::from_secs(1)).keepalive_count(4);
-        let quiet =
-            ["shared_buffers = 512MB", "checkpoint_timeout = 1d", "max_wal_size = 16GB", "full_page_writes = off"];
+        let quiet = [buffers.as_str(), "checkpoint_timeout = 1d", "max_wal_size = 16GB", "full_page_writes = off"];
         quiet.into_iter().fold(pair, |pair, line| pair.set(line))
     };
     let pairs = [describe("load-a").start()?, describe("load-b").start()?];
