@@ -12,6 +12,9 @@ FEATURES := --no-default-features --features pg_keeper/pg$(PG_MAJOR)
 # Places where the tests kill or stop the watcher; no other build has them.
 TEST_FEATURES := $(FEATURES) --features pg-keeper-watcher/fault_points
 FUZZ_SECONDS ?= 600
+# The version before this one, 0.1.0, for `make upgrade`, and where it is built.
+FROM ?= 88fd2ae9fa7116e66df956aff0ead6f003c278ad
+PREVIOUS := $(abspath $(TARGET))/previous
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Built by cargo-deb of this version; `make deb` installs it where it is missing.
 CARGO_DEB := 3.6.2
@@ -79,8 +82,19 @@ install: deps ## the extension into this machine's PostgreSQL
 
 test: deps ## all tests, on real servers
 	@$(MAKE) --no-print-directory install
+	@$(SUDO) install -m 644 tests/upgrade/pg_keeper--0.1.0.sql "$$($(PG_CONFIG) --sharedir)/extension"
 	cargo build --quiet -p pg-keeper-watcher -p keeper-tests --features pg-keeper-watcher/fault_points
 	cargo test --workspace $(TEST_FEATURES) --no-fail-fast
+
+upgrade: deps ## a pair of two versions, and each one's library with the other's objects; FROM=revision
+	@git cat-file -e $(FROM)^{commit} || { echo "this clone has no revision $(FROM); fetch the whole history (git fetch --unshallow)"; exit 1; }
+	@$(MAKE) --no-print-directory install
+	@$(SUDO) install -m 644 tests/upgrade/pg_keeper--0.1.0.sql "$$($(PG_CONFIG) --sharedir)/extension"
+	@rm -rf $(PREVIOUS)/source && mkdir -p $(PREVIOUS)/source
+	@git archive $(FROM) | tar -x -C $(PREVIOUS)/source
+	@echo "building pg_keeper as it was at $(FROM)"
+	@cd $(PREVIOUS)/source && CARGO_TARGET_DIR=$(PREVIOUS)/build cargo build --quiet --locked -p pg_keeper $(FEATURES)
+	PREVIOUS_LIBRARY=$(PREVIOUS)/build/debug/libpg_keeper.so cargo test -p keeper-tests --test upgrade -- --include-ignored
 
 demo: deps ## a failover that you can watch; FAULT=kill, postmaster, freeze or return; FAST=1
 	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release

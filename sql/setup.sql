@@ -40,6 +40,8 @@ SET default_transaction_read_only TO off;
 SET client_min_messages TO warning;
 
 CREATE EXTENSION IF NOT EXISTS pg_keeper;
+-- Of an older version, it is brought to the one that is installed.
+ALTER EXTENSION pg_keeper UPDATE;
 
 -- The extension makes keeper_monitor where it is created for the first time; this covers a cluster restored without its roles.
 SELECT 'CREATE ROLE keeper_monitor NOLOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'keeper_monitor')

@@ -5,6 +5,7 @@ use crate::shared::Published;
 use crate::{conf, gate, guc, observe, shared};
 use keeper_core::check::{Commits, Facts, Files, Guard, Held, Own, Partner, Recorder, Server, findings};
 use keeper_core::{GateKind, OnStandbyLoss, Parameters, PartnerState, Role};
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{Error, SpiClient};
 use std::ffi::CStr;
@@ -218,12 +219,18 @@ fn recorder(client: &SpiClient, role: Role) -> Result<Recorder, Error> {
         // From another database the table cannot be seen; the recorder's word holds until shared memory is made anew.
         Some(false) | None => (shared::recorded() == timeline).then_some(true),
     };
-    Ok(Recorder { database_exists, has_table, timeline, recorded, database })
+    let query = "select extversion from pg_extension where extname = 'pg_keeper' and current_database() = $1";
+    let objects = texts_of(client, query, &[database.clone().into()])?.pop();
+    Ok(Recorder { database_exists, has_table, timeline, recorded, database, objects })
 }
 
 /// The first column of every row.
 fn texts(client: &SpiClient, query: &str) -> Result<Vec<String>, Error> {
-    client.select(query, None, &[])?.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
+    texts_of(client, query, &[])
+}
+
+fn texts_of(client: &SpiClient, query: &str, arguments: &[DatumWithOid]) -> Result<Vec<String>, Error> {
+    client.select(query, None, arguments)?.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
 }
 
 pub(crate) fn value_of<'a>(options: &'a [(String, String)], keyword: &str) -> Option<&'a str> {

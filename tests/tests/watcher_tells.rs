@@ -118,7 +118,7 @@ fn metrics_and_health_follow_a_failover() -> Result<()> {
         )
     };
     shows(&[
-        "build_info{version=\"0.1.0\"} 1",
+        concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "node_active{node=\"db01\"} 1",
         "node_active{node=\"db02\"} 0",
         "node_state{node=\"db02\",state=\"standby\"} 1",

@@ -7,6 +7,7 @@ mod files;
 mod guard;
 mod server;
 mod synchronous;
+mod version;
 
 use crate::event::Parameters;
 use crate::gate::GateKind;
@@ -224,6 +225,8 @@ pub struct Recorder {
     pub timeline: u32,
     /// Its row is there.
     pub recorded: Option<bool>,
+    /// In that database, when the check runs in it: the version of the extension's objects.
+    pub objects: Option<String>,
 }
 
 /// All rows, in the order in which one would mend things.
@@ -243,9 +246,10 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         server::pg_rewind,
         server::wal_keep_size,
     ];
-    let first_rows: [fn(&Facts) -> Finding; 8] = [
+    let first_rows: [fn(&Facts) -> Finding; 9] = [
         files::configuration_files,
         files::settings,
+        version::versions,
         guard::fence,
         guard::return_guard,
         access::partner,

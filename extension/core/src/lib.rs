@@ -28,6 +28,7 @@ mod status;
 mod synchronous;
 mod telling;
 mod time;
+mod version;
 mod words;
 
 pub use answer::{Farewell, Reply, SqlState, Stage, Verdict};
@@ -43,4 +44,5 @@ pub use report::{Answer, Report, ReportError, Role, Sight, Synchronous};
 pub use settings::{Inert, OnStandbyLoss, OnUnknownPartner, Settings};
 pub use status::{PartnerState, State, Status};
 pub use time::Moment;
+pub use version::Version;
 pub use words::{one_line, sqlstate_in};

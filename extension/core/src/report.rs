@@ -10,6 +10,7 @@ use crate::history::{History, Relation};
 use crate::ident::{Lsn, SystemIdentifier, Timeline};
 use crate::settings::OnStandbyLoss;
 use crate::status::PartnerState;
+use crate::version::Version;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -70,6 +71,8 @@ pub struct Report {
     pub permit: Duration,
     /// How old its keeper's word is.
     pub keeper_age: Duration,
+    /// Its version of pg_keeper; the first one does not say which it is.
+    pub version: Version,
 }
 
 /// What a node says of synchronous replication: a primary whether its standby counts, a standby what it was told last.
@@ -154,6 +157,7 @@ impl fmt::Display for Report {
         if let Some(policy) = self.on_standby_loss {
             write!(f, " on_standby_loss={}", policy.as_str())?;
         }
+        write!(f, " version={}", self.version)?;
         f.write_str(&at_answer(self.promise, self.permit, self.keeper_age))
     }
 }
@@ -200,6 +204,7 @@ impl Report {
             on_standby_loss: value("on_standby_loss").and_then(OnStandbyLoss::parse),
             permit: Duration::from_micros(number("permit_us").unwrap_or(0)),
             keeper_age: Duration::from_micros(number("keeper_age_us").unwrap_or(0)),
+            version: value("version").and_then(Version::parse).unwrap_or(Version::FIRST),
         })
     }
 }
@@ -266,6 +271,7 @@ mod tests {
             on_standby_loss: Some(OnStandbyLoss::Wait),
             permit: Duration::from_millis(900),
             keeper_age: Duration::from_micros(3),
+            version: Version([0, 2, 0]),
         };
         assert_eq!(Report::parse(&report.to_string()), Ok(report.clone()));
         for may_be_dropped in [false, true] {
@@ -284,6 +290,7 @@ mod tests {
         assert!(report.enabled);
         assert_eq!(report.keepalive_count, 0);
         assert_eq!(report.sight.state, PartnerState::Unknown);
+        assert_eq!(report.version, Version::FIRST);
         assert_eq!(Report::parse("role=primary instance=1 node=db01\nlifted yes").unwrap().node_name, "db01");
         assert_eq!(Report::parse("instance=1 node=db01"), Err(ReportError::Key("role")));
         assert_eq!(Report::parse("role=primary node=db01"), Err(ReportError::Key("instance")));

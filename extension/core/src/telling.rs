@@ -10,6 +10,7 @@ use crate::report::{Answer, Report, Role, Sight};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::status::{PartnerState, State, Status};
+use crate::version::Version;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -50,6 +51,7 @@ impl Node {
             promise: Duration::ZERO,
             permit: Duration::ZERO,
             keeper_age: Duration::ZERO,
+            version: Version::OURS,
             on_standby_loss: settings.filter(|settings| settings.synchronous).map(|settings| settings.on_standby_loss),
         }
     }

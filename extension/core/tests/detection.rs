@@ -116,6 +116,7 @@ fn answer() -> Answer {
             synchronous: Synchronous::Unmanaged,
             promise: Duration::from_secs(1),
             keeper_age: Duration::ZERO,
+            version: keeper_core::Version::OURS,
             permit: Duration::ZERO,
             on_standby_loss: None,
         },

@@ -418,6 +418,7 @@ fn answer<'a>(words: &mut impl Iterator<Item = &'a str>) -> Answer {
             // What an answering standby with these settings promises.
             promise: Duration::from_millis(2500),
             keeper_age: Duration::ZERO,
+            version: keeper_core::Version::OURS,
             permit: Duration::ZERO,
             on_standby_loss: None,
         },

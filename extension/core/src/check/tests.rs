@@ -21,6 +21,7 @@ fn report(role: Role) -> Report {
         synchronous: Synchronous::Unmanaged,
         promise: Duration::ZERO,
         keeper_age: Duration::ZERO,
+        version: crate::Version::OURS,
         permit: Duration::ZERO,
         on_standby_loss: None,
     }
@@ -37,7 +38,7 @@ fn parameters() -> Parameters {
 }
 
 /// A server at which there is nothing to find fault with.
-fn sound(role: Role) -> Facts {
+pub(super) fn sound(role: Role) -> Facts {
     let other = if role == Role::Primary { Role::Standby } else { Role::Primary };
     Facts {
         role,
@@ -87,12 +88,13 @@ fn sound(role: Role) -> Facts {
             has_table: Some(true),
             timeline: 1,
             recorded: Some(true),
+            objects: Some(crate::Version::OURS.to_string()),
         },
     }
 }
 
 /// The rows that are not ok.
-fn complaints(facts: &Facts) -> Vec<Finding> {
+pub(super) fn complaints(facts: &Facts) -> Vec<Finding> {
     findings(facts).into_iter().filter(|finding| finding.status != Severity::Ok).collect()
 }
 
@@ -107,7 +109,7 @@ fn after(role: Role, change: impl FnOnce(&mut Facts)) -> Vec<(&'static str, Seve
 fn a_sound_pair_has_no_complaint() {
     for role in [Role::Primary, Role::Standby] {
         assert_eq!(complaints(&sound(role)), vec![]);
-        assert_eq!(findings(&sound(role)).len(), 21);
+        assert_eq!(findings(&sound(role)).len(), 22);
     }
 }
 
