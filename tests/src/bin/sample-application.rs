@@ -2,6 +2,7 @@
 //!
 //! - `sample-application run CONFIGURATION LEDGER` writes a numbered row every 20 ms to `db_master[0]` and notes every
 //!   acknowledgement in the ledger. When the database fails it tries the same address again, for ever.
+//! - `sample-application run CONFIGURATION LEDGER HOST` does so in a table that several hosts share, where each row names its host.
 //! - `sample-application supervise PID_FILE CONFIGURATION LEDGER` keeps one such process running, and replaces it when
 //!   it gets SIGHUP: the place that systemd has elsewhere.
 //! - `sample-application restart PID_FILE` asks the supervisor for that and returns when the new process runs: the place
@@ -36,7 +37,17 @@ struct Configuration {
 struct Database {
     address: String,
     user: String,
+    password: Option<String>,
     database: String,
+}
+
+/// Where rows go: each host numbers its own.
+#[derive(Debug, Clone, Copy)]
+enum Table<'a> {
+    /// A table for this application alone.
+    Own,
+    /// One that names the host.
+    Shared { host: &'a str },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -44,14 +55,19 @@ async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["run", configuration, ledger] => write_rows(Path::new(configuration), Path::new(ledger)).await,
+        ["run", configuration, ledger] => write_rows(Path::new(configuration), Path::new(ledger), Table::Own).await,
+        ["run", configuration, ledger, host] => {
+            write_rows(Path::new(configuration), Path::new(ledger), Table::Shared { host }).await
+        }
         ["supervise", pid_file, configuration, ledger] => supervise(Path::new(pid_file), configuration, ledger).await,
         ["restart", pid_file] => restart(Path::new(pid_file)),
-        _ => bail!("usage: run CONFIGURATION LEDGER | supervise PID_FILE CONFIGURATION LEDGER | restart PID_FILE"),
+        _ => {
+            bail!("usage: run CONFIGURATION LEDGER [HOST] | supervise PID_FILE CONFIGURATION LEDGER | restart PID_FILE")
+        }
     }
 }
 
-async fn write_rows(configuration: &Path, ledger_path: &Path) -> Result<()> {
+async fn write_rows(configuration: &Path, ledger_path: &Path, table: Table<'_>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let text = fs::read_to_string(configuration).with_context(|| format!("read {}", configuration.display()))?;
     let configuration: Configuration = serde_yaml::from_str(&text).context("parse the configuration")?;
@@ -66,7 +82,7 @@ async fn write_rows(configuration: &Path, ledger_path: &Path) -> Result<()> {
         let mut connection = None;
         loop {
             pace.tick().await;
-            match write_row(&mut connection, master, number).await {
+            match write_row(&mut connection, master, table, number).await {
                 Ok(()) => {
                     ledger.enter(number, &master.address)?;
                     number += 1;
@@ -84,24 +100,39 @@ async fn write_rows(configuration: &Path, ledger_path: &Path) -> Result<()> {
     }
 }
 
-async fn write_row(connection: &mut Option<(Client, Statement)>, master: &Database, number: i64) -> Result<()> {
+async fn write_row(
+    connection: &mut Option<(Client, Statement)>,
+    master: &Database,
+    table: Table<'_>,
+    number: i64,
+) -> Result<()> {
     let (client, insert) = match connection {
         Some(open) => open,
-        None => connection.insert(connect(master).await?),
+        None => connection.insert(connect(master, table).await?),
     };
     // The row may be there already, when its first acknowledgement never arrived.
-    client.execute(&*insert, &[&number]).await?;
+    match table {
+        Table::Own => client.execute(&*insert, &[&number]).await?,
+        Table::Shared { host } => client.execute(&*insert, &[&host, &number]).await?,
+    };
     Ok(())
 }
 
-async fn connect(master: &Database) -> Result<(Client, Statement)> {
+async fn connect(master: &Database, table: Table<'_>) -> Result<(Client, Statement)> {
     let (host, port) = master.address.rsplit_once(':').context("address must be host:port")?;
     let mut config = tokio_postgres::Config::new();
     config.host(host).port(port.parse().context("port")?).user(&master.user).dbname(&master.database);
     config.application_name("sample application");
+    if let Some(password) = &master.password {
+        config.password(password);
+    }
     let (client, connection) = timeout(Duration::from_secs(2), config.connect(NoTls)).await.context("connect")??;
     tokio::spawn(connection);
-    let insert = client.prepare("insert into entries (number) values ($1) on conflict do nothing").await?;
+    let insert = match table {
+        Table::Own => "insert into entries (number) values ($1) on conflict do nothing",
+        Table::Shared { .. } => "insert into rows (host, number) values ($1, $2) on conflict do nothing",
+    };
+    let insert = client.prepare(insert).await?;
     Ok((client, insert))
 }
 
