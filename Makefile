@@ -23,10 +23,10 @@ PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clan
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build deb install test demo bench cycles model fuzz clean
+.PHONY: help deps verify fix build deb install test demo bench cycles lab lab-down model fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## installs what is missing: Debian packages, cargo-pgrx
 	@missing=$$(for package in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
@@ -110,6 +110,12 @@ cycles: deps ## fault after fault, healed after each; N=50 FAULTS=return or all,
 	@$(MAKE) --no-print-directory install INSTALL_FLAGS=--release
 	@cargo build --quiet --release -p pg-keeper-watcher -p keeper-tests
 	@cargo run --quiet --release -p keeper-tests --bin cycles
+
+lab: ## two database hosts and two application hosts in containers; PG_MAJOR=13, 15, 17 or 18, SYNC=off, async or wait
+	@sh docker/lab.sh up
+
+lab-down: ## removes them with all that they hold
+	@sh docker/lab.sh down
 
 model: ## the model checker to a depth that takes minutes
 	cargo test --release -p keeper-model -- --include-ignored --nocapture
