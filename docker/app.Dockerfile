@@ -2,6 +2,10 @@
 ARG BASE=debian:bookworm-slim
 ARG RUST=rust:1.95-bookworm
 
+FROM ${BASE} AS manifests
+COPY . /source
+RUN mkdir /empty && sh /source/docker/empty-crates.sh /source /empty
+
 FROM ${RUST} AS builder
 ARG CARGO_DEB=3.6.2
 RUN apt-get update \
@@ -11,20 +15,12 @@ COPY docker/ca/ /usr/local/share/ca-certificates/
 RUN update-ca-certificates
 
 # The version in the Makefile.
-RUN [ "$(cargo deb --version 2>/dev/null)" = "cargo-deb ${CARGO_DEB}" ] || [ "$(cargo deb --version 2>/dev/null)" = "${CARGO_DEB}" ] || cargo install --quiet --locked cargo-deb --version ${CARGO_DEB}
+RUN [ "$(cargo deb --version 2>/dev/null)" = "cargo-deb ${CARGO_DEB}" ] || cargo install --quiet --locked cargo-deb --version ${CARGO_DEB}
 
-# Dependencies are built from the manifests and no source of ours, so that a change of a source does not build them again.
+# Dependencies first, so that a change of a source does not build them again.
 WORKDIR /source
-COPY Cargo.toml Cargo.lock ./
-COPY extension/Cargo.toml extension/
-COPY extension/core/Cargo.toml extension/core/
-COPY watcher/Cargo.toml watcher/
-COPY watcher/core/Cargo.toml watcher/core/
-COPY tests/Cargo.toml tests/
-COPY tests/model/Cargo.toml tests/model/
-COPY docker/empty-crates.sh docker/
-RUN sh docker/empty-crates.sh \
-    && cargo build --quiet --release -p pg-keeper-watcher \
+COPY --from=manifests /empty/ ./
+RUN cargo build --quiet --release -p pg-keeper-watcher \
     && cargo build --quiet --release -p keeper-tests --lib
 
 COPY LICENSE Makefile ./
@@ -35,12 +31,13 @@ RUN find watcher tests -name '*.rs' -exec touch {} + \
     && cargo build --quiet --release -p keeper-tests --bin sample-application
 
 FROM ${BASE}
-COPY --from=builder /source/target/debian/pg-keeper-watcher_*.deb /tmp/
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-       systemd systemd-sysv dbus /tmp/pg-keeper-watcher_*.deb postgresql-client \
+       systemd systemd-sysv dbus postgresql-client \
        faketime iproute2 nftables procps strace \
-    && rm -rf /var/lib/apt/lists/* /tmp/pg-keeper-watcher_*.deb
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=builder /source/target/debian/pg-keeper-watcher_*.deb /tmp/
+RUN dpkg --install /tmp/pg-keeper-watcher_*.deb && rm /tmp/pg-keeper-watcher_*.deb
 COPY --from=builder /source/target/release/sample-application /usr/local/bin/
 COPY docker/host/ docker/app/ /usr/local/lib/pg-keeper-lab/
 RUN sh /usr/local/lib/pg-keeper-lab/finish

@@ -2,6 +2,10 @@
 ARG BASE=debian:bookworm-slim
 ARG RUST=rust:1.95-bookworm
 
+FROM ${BASE} AS manifests
+COPY . /source
+RUN mkdir /empty && sh /source/docker/empty-crates.sh /source /empty
+
 FROM ${RUST} AS builder
 ARG PG_MAJOR=15
 ARG CARGO_PGRX=0.18.1
@@ -15,17 +19,11 @@ RUN update-ca-certificates
 RUN [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx ${CARGO_PGRX}" ] || cargo install --quiet --locked cargo-pgrx --version ${CARGO_PGRX}
 RUN cargo pgrx init --pg${PG_MAJOR} /usr/lib/postgresql/${PG_MAJOR}/bin/pg_config
 
-# Dependencies are built from the manifests and no source of ours, so that a change of a source does not build them again.
+# Dependencies first, so that a change of a source does not build them again.
 WORKDIR /source
-COPY Cargo.toml Cargo.lock ./
-COPY extension/Cargo.toml extension/pg_keeper.control extension/
-COPY extension/core/Cargo.toml extension/core/
-COPY watcher/Cargo.toml watcher/
-COPY watcher/core/Cargo.toml watcher/core/
-COPY tests/Cargo.toml tests/
-COPY tests/model/Cargo.toml tests/model/
-COPY docker/empty-crates.sh docker/install-extension.sh docker/
-RUN sh docker/empty-crates.sh && sh docker/install-extension.sh
+COPY docker/install-extension.sh docker/
+COPY --from=manifests /empty/ ./
+RUN sh docker/install-extension.sh
 
 COPY sql/ sql/
 COPY extension/ extension/

@@ -5,7 +5,8 @@
 set -eu
 cd "$(dirname "$0")"
 PG_MAJOR=${PG_MAJOR:-15}
-export PG_MAJOR
+lab=${COMPOSE_PROJECT_NAME:-pgkeeper-lab}
+export PG_MAJOR COMPOSE_PROJECT_NAME="$lab"
 
 if docker compose version >/dev/null 2>&1; then
     compose() { docker compose "$@"; }
@@ -18,10 +19,10 @@ fi
 
 # A build does not find the authorities that only this machine trusts.
 authorities() {
-    bundle=/etc/ssl/certs/ca-certificates.crt
     ls ca/*.crt >/dev/null 2>&1 && return
-    ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1 || [ -n "${SSL_CERT_FILE:-}" ] || return 0
-    cp "${SSL_CERT_FILE:-$bundle}" ca/host.crt
+    if [ -n "${SSL_CERT_FILE:-}" ] || ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
+        cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ca/host.crt
+    fi
 }
 
 has() { docker image inspect "$1" >/dev/null 2>&1 || docker pull --quiet "$1" >/dev/null 2>&1; }
@@ -33,31 +34,36 @@ suite() {
         15) echo bookworm ;;
         17) echo trixie ;;
         18) echo forky ;;
-        *) echo "Debian has no PostgreSQL $1: set PG_MAJOR to 13, 15, 17 or 18, or DB_BASE and DB_RUST to images that have it." >&2; exit 1 ;;
+        *) echo "Debian has no PostgreSQL $1: set PG_MAJOR to 13, 15, 17 or 18, or DB_BASE and DB_RUST to images that do." >&2; exit 1 ;;
     esac
 }
 
-# Prints NAME=IMAGE for the two images of a kind of host: those of Docker Hub, or ours.
-bases() {
-    kind=$1 suite=$2
-    base=debian:$suite-slim rust=rust:1.95-$suite
-    if ! has "$base" || ! has "$rust"; then
-        sh stand-ins.sh "$suite" >&2
-        base=pgkeeper-lab/base:$suite rust=pgkeeper-lab/rust:$suite
-    fi
-    echo "export ${kind}_BASE=$base ${kind}_RUST=$rust"
+# Whether both images are here or can be had.
+has() {
+    for image in "$@"; do
+        docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null 2>&1 || return
+    done
+}
+
+# Sets base and rust to the images of a suite: Docker Hub's, or ours.
+choose() {
+    base=debian:$1-slim rust=rust:1.95-$1
+    has "$base" "$rust" && return
+    sh stand-ins.sh "$1"
+    base=pgkeeper-lab/base:$1 rust=pgkeeper-lab/rust:$1
 }
 
 images() {
-    if [ -z "${DB_BASE:-}${DB_RUST:-}" ]; then
-        db=$(bases DB "$(suite "$PG_MAJOR")")
-        eval "$db"
+    if [ -z "${DB_BASE:-}" ]; then
+        suite=$(suite "$PG_MAJOR")
+        choose "$suite"
+        export DB_BASE="$base" DB_RUST="$rust"
     fi
-    if [ -z "${APP_BASE:-}${APP_RUST:-}" ]; then
-        app=$(bases APP bookworm)
-        eval "$app"
+    if [ -z "${APP_BASE:-}" ]; then
+        choose bookworm
+        export APP_BASE="$base" APP_RUST="$rust"
     fi
-    echo "building the images, which takes a quarter of an hour the first time"
+    echo "building the images; the first time that takes half an hour on two cores"
     compose build
 }
 
@@ -78,7 +84,7 @@ await() {
     echo yes
 }
 
-on() { host=$1; shift; docker exec -u postgres "pgkeeper-lab-$host" "$@"; }
+on() { host=$1; shift; docker exec -u postgres "$lab-$host" "$@"; }
 
 # Either may be the primary by now.
 is_armed() {
@@ -87,7 +93,7 @@ is_armed() {
     done | { tee /dev/stderr | grep -q '^t'; }
 }
 
-has_written() { docker exec "pgkeeper-lab-$1" tail -n 1 /var/lib/shop/ledger; }
+has_written() { docker exec "$lab-$1" tail -n 1 /var/lib/shop/ledger; }
 
 up() {
     authorities
@@ -101,18 +107,18 @@ up() {
 
 The laboratory is up: db01 and db02 with PostgreSQL $PG_MAJOR and pg_keeper, app01 and app02 with the watcher and an application.
 
-  docker exec -u postgres pgkeeper-lab-db01 psql -d pg_state -xc 'SELECT * FROM pg_keeper.status'
-  docker exec pgkeeper-lab-app01 pg-keeper-watcher status
-  docker exec pgkeeper-lab-app01 tail -f /var/lib/shop/ledger      number, microseconds since 1970, server that acknowledged
+  docker exec -u postgres $lab-db01 psql -d pg_state -xc 'SELECT * FROM pg_keeper.status'
+  docker exec $lab-app01 pg-keeper-watcher status
+  docker exec $lab-app01 tail -f /var/lib/shop/ledger      number, microseconds since 1970, server that acknowledged
 
 Break it, and look again:
-  docker kill pgkeeper-lab-db01                                                            a power failure
-  docker pause pgkeeper-lab-db01                                                           a machine that hangs
-  docker network disconnect pgkeeper-lab_database pgkeeper-lab-db01                        the cable between the two servers
-  docker exec pgkeeper-lab-db01 pkill -9 postgres                                          only the server
+  docker kill $lab-db01                                                            a power failure
+  docker pause $lab-db01                                                           a machine that hangs
+  docker network disconnect ${lab}_database $lab-db01                        the cable between the two servers
+  docker exec $lab-db01 pkill -9 postgres                                          only the server
 
 Mend it: docker start, unpause, or network connect with --alias db01.database. The old primary is fenced now. Rejoin it:
-  docker exec -u postgres pgkeeper-lab-db01 sh -c "psql -d pg_state -XAtc 'SELECT pg_keeper.rejoin_plan()' > /tmp/rejoin.sh && sh /tmp/rejoin.sh"
+  docker exec -u postgres $lab-db01 sh -c "psql -d pg_state -XAtc 'SELECT pg_keeper.rejoin_plan()' > /tmp/rejoin.sh && sh /tmp/rejoin.sh"
 
 make lab-down removes the four hosts with all that they hold.
 END
