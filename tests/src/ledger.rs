@@ -50,7 +50,8 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     text.lines().map(|line| parse(line).with_context(|| format!("a bad line in the ledger: {line}"))).collect()
 }
 
-fn parse(line: &str) -> Option<Entry> {
+/// A line of the ledger.
+pub(crate) fn parse(line: &str) -> Option<Entry> {
     let mut words = line.split(' ');
     let number = words.next()?.parse().ok()?;
     let at = words.next()?.parse().ok()?;

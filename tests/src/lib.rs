@@ -23,6 +23,7 @@ pub mod gate;
 pub mod hammer;
 pub mod host;
 pub mod install;
+pub mod lab;
 pub mod ledger;
 pub mod load;
 pub mod mounts;
