@@ -10,7 +10,7 @@ use keeper_tests::pair::Pair;
 use keeper_tests::proxy::Proxy;
 use keeper_tests::state::{KEEPER_DATABASE, has_replayed};
 use keeper_tests::wait;
-use keeper_tests::watcher::{Watcher, nodes_section, plain_nodes_section};
+use keeper_tests::watcher::{Watcher, nodes_section, plain_nodes_section, run_once};
 
 /// Servers with the original's table and nothing of ours, asked by a role that may do nothing but read it.
 #[test]
@@ -98,6 +98,23 @@ fn a_connection_is_kept_open_unless_it_is_not_to_be() -> Result<()> {
             wait::until("ten connections", PATIENCE, || watcher.log(), || Ok(road.accepted() >= 10))?;
         }
     }
+    Ok(())
+}
+
+/// An application that starts does not wait for the server whose silence made it start anew.
+#[test]
+fn the_application_starts_without_waiting_for_a_silent_node() -> Result<()> {
+    let pair = Pair::describe("silentnode").start()?;
+    let host = Host::create(pair.folder(), "host")?;
+    let nodes = nodes_section([&pair.primary, &pair.standby]) + "connection: {timeout: 50s}\n";
+    let once = |arguments: &[&str]| run_once(host.folder(), &host.configuration(&nodes), arguments);
+    assert_eq!(once(&["once"])?.code, Some(0));
+    pair.standby.freeze()?;
+    let begun = Instant::now();
+    let ended = once(&["once", "--no-restart"])?;
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    // Half of what it would wait.
+    assert!(begun.elapsed() < Duration::from_secs(25), "it took {:?}", begun.elapsed());
     Ok(())
 }
 

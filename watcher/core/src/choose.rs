@@ -149,6 +149,21 @@ impl Past {
     }
 }
 
+impl Past {
+    /// True for the very answer that made a node the active one: it takes writes, on the highest timeline that its cluster was seen on.
+    /// What the other node says could only matter if it has been promoted since, and nobody has seen that yet.
+    pub fn is_repeated_by(&self, observation: Observation, name: &str) -> bool {
+        observation.candidate().is_some_and(|position| {
+            self.contested.is_none()
+                && self.current == Some(position.system_identifier)
+                && self
+                    .reached
+                    .get(&position.system_identifier)
+                    .is_some_and(|reached| reached.timeline == position.timeline && reached.node == name)
+        })
+    }
+}
+
 impl Contested {
     fn between(observations: [Observation; 2]) -> Option<Self> {
         let [Some(one), Some(two)] = observations.map(Observation::candidate) else {
@@ -423,6 +438,21 @@ mod tests {
             past.note_active(node, Position { system_identifier: *system_identifier, timeline: Timeline(*timeline) });
         }
         past
+    }
+
+    #[test]
+    fn only_what_made_a_node_active_repeats_it() {
+        let seen = past(&[(B, 7, "db02"), (A, 2, "db02")]);
+        assert!(seen.is_repeated_by(primary(A, 2), "db02"));
+        for other in [Unreachable, standby(A), fenced(A, 2), primary(A, 1), primary(A, 3), primary(B, 7)] {
+            assert!(!seen.is_repeated_by(other, "db02"), "{other:?}");
+        }
+        assert!(!seen.is_repeated_by(primary(A, 2), "db01"));
+        assert!(!Past::default().is_repeated_by(primary(A, 2), "db02"));
+        let mut contested = seen;
+        let both = [primary(A, 2), primary(A, 2)];
+        contested.learn(both, NAMES, choose(both, NAMES, &contested));
+        assert!(!contested.is_repeated_by(primary(A, 2), "db02"));
     }
 
     #[test]

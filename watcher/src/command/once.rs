@@ -10,7 +10,7 @@ use watcher_core::config::{Application, Config};
 use watcher_core::follow::Active;
 use watcher_core::plan::Due;
 
-use super::{ask_both, describe, observations};
+use super::{ask_both, ask_until_known, describe, observations};
 use crate::clock;
 use crate::exit::Exit;
 use crate::state::Store;
@@ -35,9 +35,9 @@ pub(crate) async fn once(config: Config, with_restart: bool, only: &[String]) ->
         settle_orphans(&config, &store);
         store.look_at_clock();
     }
-    let answers = ask_both(&config).await;
-    let (observations, names) = (observations(&answers), config.node_names());
     let before = store.memory();
+    let answers = if with_restart { ask_both(&config).await } else { ask_until_known(&config, &before.past).await };
+    let (observations, names) = (observations(&answers), config.node_names());
     let choice = choose(observations, names, &before.past);
     // Two primaries too are remembered, lest the next look take the one that still answers for the only one.
     if !store.is_guest() {

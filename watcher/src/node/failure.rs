@@ -30,7 +30,7 @@ impl Failure {
     }
 
     /// The time was up.
-    pub(super) fn silent(limit: Duration) -> Self {
+    pub(crate) fn silent(limit: Duration) -> Self {
         Self::new(Ended::Silent, format!("no answer within {} ms", limit.as_millis()))
     }
 
