@@ -23,7 +23,7 @@ PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clan
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build deb install test demo bench cycles lab lab-down model fuzz clean
+.PHONY: help deps verify fix build deb install test demo bench cycles lab lab-down matrix model fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -116,6 +116,11 @@ lab: ## two database hosts and two application hosts in containers; PG_MAJOR=13,
 
 lab-down: ## removes them with all that they hold
 	@sh docker/lab.sh down
+
+# The laboratory's own SYNC is one of three, the matrix' may be a list of them.
+matrix: ## every fault of a table on the laboratory, an hour; CASES=name,name SYNC=off,async,wait PART=ci, or RANDOM=200 SEED=number
+	@SYNC= sh docker/lab.sh up
+	@OUT=$${OUT:-$(TARGET)/matrix} cargo run --quiet --release -p keeper-tests --bin matrix
 
 model: ## the model checker to a depth that takes minutes
 	cargo test --release -p keeper-model -- --include-ignored --nocapture
