@@ -50,8 +50,15 @@ enum Table<'a> {
     Shared { host: &'a str },
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(act());
+    // A name that is just being looked up does not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn act() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
