@@ -25,10 +25,9 @@ RUN cargo build --quiet --release -p pg-keeper-watcher \
 
 COPY LICENSE Makefile ./
 COPY watcher/ watcher/
+RUN find watcher -name '*.rs' -exec touch {} + && make deb
 COPY tests/ tests/
-RUN find watcher tests -name '*.rs' -exec touch {} + \
-    && make deb \
-    && cargo build --quiet --release -p keeper-tests --bin sample-application
+RUN find tests -name '*.rs' -exec touch {} + && cargo build --quiet --release -p keeper-tests --bin sample-application
 
 FROM ${BASE}
 RUN apt-get update \
