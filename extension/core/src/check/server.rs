@@ -227,11 +227,18 @@ pub(super) fn wal_keep_size(facts: &Facts) -> Finding {
     const NAME: &str = "wal_keep_size";
     let server = &facts.server;
     let megabytes = server.wal_keep_megabytes;
-    if megabytes == 0 && !server.has_slot {
+    if megabytes == 0 {
+        // A slot keeps what the standby lacks. pg_rewind begins before that, at the last checkpoint that both have in common, and the old
+        // primary removes that WAL with the checkpoint that it makes when it starts after a crash or stops.
+        let detail = if server.has_slot {
+            "pg_rewind may lack WAL: a replication slot does not keep what it needs, from the last checkpoint before a failover on"
+        } else {
+            "neither a replication slot nor wal_keep_size keeps WAL for a standby that was away, or for pg_rewind"
+        };
         return Finding::warning(
             NAME,
-            "neither a replication slot nor wal_keep_size keeps WAL for a standby that was away",
-            "ALTER SYSTEM SET wal_keep_size = '1GB'; SELECT pg_reload_conf();",
+            detail,
+            "Set it to more than is written between two checkpoints: ALTER SYSTEM SET wal_keep_size = '1GB'; SELECT pg_reload_conf();",
         );
     }
     let slot = if server.has_slot { "a replication slot is in use" } else { "no replication slot" };

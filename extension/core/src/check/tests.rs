@@ -148,6 +148,11 @@ fn each_fault_shows_in_its_row() {
     assert_eq!(after(Standby, |f| f.recorder.database_exists = false), [("recorder", Error)]);
     assert_eq!(after(Primary, |f| f.server.wal_log_hints = false), [("pg_rewind", Warning)]);
     assert_eq!(after(Primary, |f| f.server.wal_keep_megabytes = 0), [("wal_keep_size", Warning)]);
+    // A slot alone is not enough for pg_rewind.
+    assert_eq!(
+        after(Primary, |f| (f.server.wal_keep_megabytes, f.server.has_slot) = (0, true)),
+        [("wal_keep_size", Warning)]
+    );
 }
 
 #[test]
