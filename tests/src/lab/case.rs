@@ -195,9 +195,9 @@ pub const CASES: &[Case] = &[
     case("file-disk-full", "application's disk full on app01, primary killed", Fault::KillPostmaster)
         .with(Surroundings::FullConfiguration)
         .once(),
-    case("restart-within", "primary restarted, down 1 s", down_for(1)).random().in_ci(WAIT),
-    case("restart-at", "primary restarted, down 3 s", down_for(3)).random(),
-    case("restart-after", "primary restarted, down 8 s", down_for(8)).random().in_ci(OFF),
+    case("restart-within", "primary restarted at once", down_for(0)).random().in_ci(WAIT),
+    case("restart-at", "primary restarted after 2 s", down_for(2)).random(),
+    case("restart-after", "primary restarted after 8 s", down_for(8)).random().in_ci(OFF),
     case("kill-standby", "standby's postmaster killed", Fault::KillStandbyPostmaster).random().in_ci(ASYNC),
     case("kill-standby-host", "standby's host killed", Fault::KillStandbyHost).random().in_ci(WAIT),
     case("kill-both", "both hosts killed", Fault::KillBoth).random().in_ci(ASYNC),

@@ -60,6 +60,8 @@ pub struct Outcome {
     pub failovers: i64,
     /// How often a replaced server was seen fenced and was rejoined.
     pub rejoined: i64,
+    /// How often that took a copy of the whole partner.
+    pub copied: i64,
     /// When the fault was struck, each time.
     pub struck: Vec<Micros>,
     /// When it was healed, each time.
@@ -133,9 +135,10 @@ fn of_fault(fault: Fault, sync: Sync) -> Expectation {
         }
         // Nobody tells the servers. The applications are back when they can reach the primary.
         Fault::CutApplications => kept(after_healing(REPEAT)),
-        // A clean stop waits until the standby has everything.
-        Fault::Restart(down) if down < WINDOW => kept(service),
-        Fault::Restart(down) if down == WINDOW => Expectation { failover: Failover::Possible, ..replaced(false) },
+        // A clean stop waits until the standby has everything. To stop and to start take their time as well, and the window may have begun
+        // up to a keepalive before.
+        Fault::Restart(down) if down.is_zero() => kept(service),
+        Fault::Restart(down) if down <= WINDOW => Expectation { failover: Failover::Possible, ..replaced(false) },
         Fault::Restart(_) => replaced(false),
         Fault::KillStandbyPostmaster | Fault::KillStandbyHost => kept(match (sync, fault) {
             (Sync::Off, _) | (Sync::Async, Fault::KillStandbyPostmaster) => within(NO_OUTAGE),
@@ -277,7 +280,7 @@ mod tests {
             ["a failover that nobody wanted"]
         );
         assert_eq!(
-            found(Fault::Restart(WINDOW), Sync::Off, |o| (o.failovers, o.rejoined) = (1, 1)),
+            found(Fault::Restart(Duration::from_secs(2)), Sync::Off, |o| (o.failovers, o.rejoined) = (1, 1)),
             Vec::<String>::new()
         );
         assert_eq!(found(Fault::Pause, Sync::Off, |o| o.rejoined = 0).len(), 1);

@@ -3,7 +3,6 @@
 //! Everything here can be done again: a host that is not paused is not unpaused, what is not mounted is not unmounted. So [`calm`] can
 //! take away whatever a run left that was broken off.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -107,10 +106,11 @@ impl<'a> Scene<'a> {
             Fault::Reject => bar(primary, Barrier::Reject, &standby.addresses()?),
             Fault::WalDiskFull => disk::fill_wal(lab, primary),
             Fault::Restart(down) => {
-                primary.sh(&format!("systemctl stop {}", lab.unit()))?;
-                // How long it is down is the fault itself.
-                sleep(down);
-                self.start_server(primary)
+                // How long it is down is the fault itself. One command, as reaching a host takes a while.
+                let unit = lab.unit();
+                primary
+                    .sh(&format!("systemctl stop {unit}; sleep {}; systemctl start {unit}", down.as_secs()))
+                    .map(drop)
             }
             Fault::KillStandbyPostmaster => self.kill_postmaster(standby),
             Fault::KillStandbyHost => standby.kill(),
@@ -247,10 +247,9 @@ fn exhaust_starts(host: &Host) -> Result<()> {
         host,
         "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n[Service]\nRestart=always\nRestartSec=100ms\n",
     )?;
-    wait::until("the application to be in its start limit", PATIENCE, String::new, || {
-        host.sh("systemctl kill --signal=KILL shop.service 2>/dev/null; sleep 0.3; systemctl show --value -p Result shop.service")
-                .map(|result| result == "start-limit-hit")
-    })
+    // One that is to be restarted in a moment is "activating" until then.
+    let kill = "systemctl kill --signal=KILL shop.service 2>/dev/null; sleep 0.3; systemctl show --value -p ActiveState shop.service";
+    wait::until("the application to be in its start limit", PATIENCE, String::new, || Ok(host.sh(kill)? == "failed"))
 }
 
 /// How long the fault lasts where no failover ends the waiting.

@@ -15,10 +15,11 @@ pub fn line(record: &Record) -> String {
     let verdict = if record.violations.is_empty() { "ok" } else { "VIOLATED" };
     let outcome = &record.outcome;
     let mut line = format!(
-        "{:<18} {:<5} {verdict:<8} {} failover(s), waited {first:.1} and {second:.1} s, {} acknowledged, {} lost, both {:.0} ms, {} by a replaced server ({:.0} s)",
+        "{:<18} {:<5} {verdict:<8} {} failover(s){}, waited {first:.1} and {second:.1} s, {} acknowledged, {} lost, both {:.0} ms, {} by a replaced server ({:.0} s)",
         record.case.name,
         record.sync,
         outcome.failovers,
+        if outcome.copied > 0 { ", rejoined by a whole copy" } else { "" },
         outcome.acknowledged,
         outcome.lost,
         milliseconds(0, outcome.both),
@@ -88,6 +89,7 @@ pub fn json(records: &[Record]) -> Value {
             },
             "failovers": outcome.failovers,
             "rejoined": outcome.rejoined,
+            "copied": outcome.copied,
             "outage_ms": waits(record).map(|wait| milliseconds(0, wait)),
             "healed_ms": outcome.healed.iter().map(from_strike).collect::<Vec<_>>(),
             "acknowledged": outcome.acknowledged,

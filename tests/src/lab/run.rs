@@ -141,8 +141,7 @@ pub fn heal(lab: &Lab, sync: Sync, applications: &[usize], outcome: &mut Outcome
         };
         for host in &lab.databases {
             if Server::ask(host).is_ok_and(|server| server.is_fenced()) {
-                rejoin(lab, host)?;
-                outcome.rejoined += 1;
+                rejoin(lab, host, outcome)?;
                 fresh = places(lab);
             }
         }
@@ -167,17 +166,34 @@ fn serves(lab: &Lab, application: usize, server: usize, since: usize) -> Result<
 }
 
 /// Makes a fenced server a standby, by the commands that it prints itself, as the server's user on its host.
-fn rejoin(lab: &Lab, host: &Host) -> Result<()> {
+fn rejoin(lab: &Lab, host: &Host, outcome: &mut Outcome) -> Result<()> {
+    // As the first plan says: the other one is kept before anything is stopped.
+    let plan = |call: &str, file: &str| {
+        host.sh_as(
+            "postgres",
+            &format!("psql -d pg_state -XAtqw -c 'select pg_keeper.rejoin_plan({call})' > /tmp/{file}"),
+        )
+    };
+    plan("", "rejoin.sh")?;
+    plan("fresh_copy => true", "fresh_copy.sh")?;
+    outcome.rejoined += 1;
+    match carry_out(lab, host, "rejoin.sh") {
+        Err(error) if format!("{error:#}").contains("go on with fresh_copy.sh") => {
+            outcome.copied += 1;
+            carry_out(lab, host, "fresh_copy.sh")
+        }
+        carried_out => carried_out,
+    }
+}
+
+fn carry_out(lab: &Lab, host: &Host, file: &str) -> Result<()> {
     /// What the commands say when the server's user may not start it.
     const START_IT: &str = "Last, as root: systemctl start";
-    let script =
-        "cd /tmp && psql -d pg_state -XAtqw -c 'select pg_keeper.rejoin_plan()' > rejoin.sh && sh rejoin.sh 2>&1";
-    match host.sh_as("postgres", script) {
-        Ok(_) => Ok(()),
+    match host.sh_as("postgres", &format!("sh /tmp/{file} 2>&1")) {
         Err(error) if format!("{error:#}").contains(START_IT) => {
             host.sh(&format!("systemctl start {}", lab.unit())).map(drop)
         }
-        Err(error) => Err(error.context("rejoin")),
+        carried_out => carried_out.map(drop).context("rejoin"),
     }
 }
 
