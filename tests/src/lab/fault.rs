@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::case::{Case, Fault, Surroundings};
 use super::health::sql;
-use super::host::Host;
+use super::host::{Host, docker};
 use super::{Lab, disk, hung};
 use crate::node::PATIENCE;
 use crate::wait;
@@ -114,7 +114,7 @@ impl<'a> Scene<'a> {
             }
             Fault::KillStandbyPostmaster => self.kill_postmaster(standby),
             Fault::KillStandbyHost => standby.kill(),
-            Fault::KillBoth => primary.kill().and_then(|()| standby.kill()),
+            Fault::KillBoth => on_both("kill", lab),
             Fault::NamesGone => self.take_names_away(),
             Fault::SlowDisk => self.slow_down(primary),
             Fault::Saturated => {
@@ -158,7 +158,7 @@ impl<'a> Scene<'a> {
             Fault::Restart(_) | Fault::Saturated => Ok(()),
             Fault::KillStandbyPostmaster => self.start_server(standby),
             Fault::KillStandbyHost => standby.start(),
-            Fault::KillBoth => primary.start().and_then(|()| standby.start()),
+            Fault::KillBoth => on_both("start", lab),
             Fault::NamesGone => lab.hosts().try_for_each(open),
             Fault::SlowDisk => speed_up(primary),
             Fault::HungDisk => hung::thaw(lab, self.active),
@@ -286,6 +286,12 @@ pub fn served_after(surroundings: Surroundings) -> &'static [usize] {
     } else {
         &[0, 1]
     }
+}
+
+/// One command of docker's for both database hosts, as the time between two is enough for a failover.
+fn on_both(verb: &str, lab: &Lab) -> Result<()> {
+    let [one, other] = &lab.databases;
+    docker(&[verb, one.container(), other.container()]).map(drop)
 }
 
 fn speed_up(host: &Host) -> Result<()> {
