@@ -147,7 +147,12 @@ fn of_fault(fault: Fault, sync: Sync) -> Expectation {
             (Sync::Wait, _) => after_healing(BOOT),
         }),
         Fault::KillBoth => kept(after_healing(BOOT)),
-        Fault::NamesGone => kept(within(NO_OUTAGE)),
+        // Keepalives go on, to the addresses that worked before. PostgreSQL's own stream resolves its host anew, and stays broken.
+        Fault::NamesGone => kept(match sync {
+            Sync::Off => within(NO_OUTAGE),
+            Sync::Async => within(WINDOW + KEEPALIVE_TIME + NO_OUTAGE),
+            Sync::Wait => after_healing(WINDOW + AFTER_LOSS),
+        }),
         Fault::SlowDisk | Fault::Saturated => kept(service),
         Fault::HungDisk => kept(after_healing(NO_OUTAGE)),
     }
