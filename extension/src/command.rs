@@ -7,6 +7,7 @@
 use keeper_core::{CommandOutcome, Moment};
 use nix::libc;
 use std::cell::RefCell;
+use std::ffi::CString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -96,16 +97,49 @@ impl Group {
     /// # Errors
     /// The operating system's.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<(Group, Child)> {
-        reap();
-        adopt_orphans();
-        command.process_group(0);
         // SAFETY: the closure runs in the forked child before exec. It only makes system calls that are async-signal-safe, allocates
         // nothing and takes no lock.
         unsafe { command.pre_exec(shed_the_server) };
+        Self::spawn_prepared(command)
+    }
+
+    fn spawn_prepared(command: &mut Command) -> io::Result<(Group, Child)> {
+        reap();
+        adopt_orphans();
+        command.process_group(0);
         let child = command.spawn()?;
         let leader = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
         LEADERS.with_borrow_mut(|leaders| leaders.push(leader));
         Ok((Group { leader: Some(leader) }, child))
+    }
+
+    /// The same for a program that needs nothing but its arguments, the first of which is its name. `command` says where its standard
+    /// descriptors lead. Returns before the program has been loaded, which takes as long as the disk or a busy machine likes: the standard
+    /// library waits for that. So a program that cannot be run is only seen to exit with code 127.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn spawn_unseen<const N: usize>(
+        command: &mut Command,
+        arguments: [CString; N],
+    ) -> io::Result<(Group, Child)> {
+        let become_it = move || {
+            let mut pointers = [std::ptr::null(); MOST_ARGUMENTS];
+            for (pointer, argument) in pointers.iter_mut().take(MOST_ARGUMENTS - 1).zip(&arguments) {
+                *pointer = argument.as_ptr();
+            }
+            // SAFETY: async-signal-safe calls; `pointers` ends with a null and points to strings that live as long as this closure. What is
+            // closed is nobody's any more: the child either becomes the program or ends here. The standard library's own pipe is among
+            // it, and its end is what the parent takes for a program that has been loaded.
+            unsafe {
+                close_all_but_the_standard_three();
+                libc::execvp(pointers[0], pointers.as_ptr());
+                libc::_exit(127)
+            }
+        };
+        // SAFETY: as above; it runs in the forked child and does not return.
+        unsafe { command.pre_exec(shed_the_server).pre_exec(become_it) };
+        Self::spawn_prepared(command)
     }
 
     /// How the leader ended, once it has; returns at once. `None` ever after.
@@ -191,6 +225,34 @@ fn wait(leader: libc::pid_t) -> Option<Ended> {
     }
 }
 
+/// More arguments than any program of [`Group::spawn_unseen`] has, and the null at their end.
+const MOST_ARGUMENTS: usize = 8;
+
+/// # Safety
+/// For a forked child that uses no other descriptor any more.
+unsafe fn close_all_but_the_standard_three() {
+    // SAFETY: the caller's.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) == 0 {
+            return;
+        }
+        // A kernel older than Linux 5.9: one by one.
+        for descriptor in 3..descriptor_limit() {
+            libc::close(descriptor);
+        }
+    }
+}
+
+fn descriptor_limit() -> libc::c_int {
+    // SAFETY: a plain structure for which zeroes are valid, and a call that fills it.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        libc::c_int::try_from(limit.rlim_cur).unwrap_or(libc::c_int::MAX).min(65_536)
+    }
+}
+
 /// Undoes, in a forked child, what a program must not inherit of a server: blocked and ignored signals, and open descriptors (data files,
 /// client sockets, the pipe by which processes notice the postmaster's death).
 ///
@@ -212,10 +274,7 @@ fn shed_the_server() -> io::Result<()> {
             return Ok(());
         }
         // A kernel older than Linux 5.11: one by one.
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let end = libc::c_int::try_from(limit.rlim_cur).unwrap_or(libc::c_int::MAX).min(65_536);
-        for descriptor in 3..end {
+        for descriptor in 3..descriptor_limit() {
             libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
         }
     }

@@ -9,6 +9,7 @@ use crate::command::{Ended, Group, reap};
 use keeper_core::Moment;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::process::{ChildStdout, Command, Stdio};
@@ -121,9 +122,11 @@ impl Name {
 impl Question {
     fn start(name: &str, now: Moment) -> io::Result<Question> {
         let mut getent = Command::new("getent");
+        getent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         // "--" keeps a name that begins with a dash from being taken for an option.
-        getent.args(["ahosts", "--", name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let (group, mut child) = Group::spawn(&mut getent)?;
+        let arguments =
+            [c"getent".into(), c"ahosts".into(), c"--".into(), CString::new(name).map_err(io::Error::other)?];
+        let (group, mut child) = Group::spawn_unseen(&mut getent, arguments)?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Question { group, output, text: Vec::new(), deadline: now + PATIENCE })

@@ -25,6 +25,13 @@ pub enum Fault {
     DropPackets,
 }
 
+/// Cuts the keepalives' connections, so that the next keepalive needs a new one.
+pub fn cut_keepalives(primary: &Node) -> Result<()> {
+    let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
+               where backend_type = 'walsender' and application_name <> 'db02'";
+    primary.sql("postgres", sql).map(drop)
+}
+
 impl Fault {
     /// Every one of them.
     pub const ALL: [Self; 6] = [

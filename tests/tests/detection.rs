@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use keeper_tests::clock::{as_micros, milliseconds, now};
-use keeper_tests::fault::Fault;
+use keeper_tests::fault::{Fault, cut_keepalives};
+use keeper_tests::mounts;
 use keeper_tests::netns;
 use keeper_tests::pair::Pair;
+use keeper_tests::process;
 use keeper_tests::state::failover_log;
 use nix::sys::signal::{Signal, kill};
 
@@ -187,6 +189,31 @@ fn a_stalled_keeper_decides_when_it_goes_on() -> Result<()> {
     kill(keeper, Signal::SIGCONT)?;
     pair.wait_promoted(&pair.standby)?;
     pair.wait_recorded(&pair.standby, 2).map(drop)
+}
+
+/// A program that takes for ever to be loaded (a disk that hangs, a machine without a processor to spare) holds up no keeper that needs
+/// it to find its partner's address.
+#[test]
+fn a_program_that_is_never_loaded_holds_up_nothing() -> Result<()> {
+    let Some(mounts) = mounts::private()? else { return Ok(()) };
+    let line = "pg_keeper.partner_conninfo = 'host=localhost port={partner_port} user=postgres'";
+    let pair = Pair::describe("loading").set(line).start()?;
+    // Where a program is looked for, and no answer found, before the folder that it lies in.
+    let searched = std::env::var_os("PATH").context("there is no PATH")?;
+    let mut folders = std::env::split_paths(&searched).take_while(|folder| !folder.join("getent").exists());
+    let first = folders.find(|folder| folder.starts_with("/usr/local") && folder.is_dir());
+    let first = first.context("PATH has no folder of /usr/local before that of getent")?;
+    let never = mounts.hung(&first)?;
+    let keeper = pair.standby.keeper()?;
+    pair.wait_until("the keeper to ask for the name", || {
+        cut_keepalives(&pair.primary)?;
+        Ok(process::child_of(keeper).is_some())
+    })?;
+    pair.primary.kill_all()?;
+    pair.wait_promoted(&pair.standby)?;
+    pair.wait_recorded(&pair.standby, 2)?;
+    drop(never);
+    Ok(())
 }
 
 /// The row tells the story of the detection.

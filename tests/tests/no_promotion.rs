@@ -4,6 +4,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use keeper_tests::fault::cut_keepalives;
 use keeper_tests::netns;
 use keeper_tests::node::Node;
 use keeper_tests::pair::Pair;
@@ -13,13 +14,6 @@ use nix::sys::signal::{Signal, kill};
 
 /// Twice the window of the pairs here, 2 keepalives of 250 ms, and time for a promotion after it.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
-
-/// Cuts the keepalives' connections, so that the next keepalive needs a new one.
-fn cut_keepalives(primary: &Node) -> Result<()> {
-    let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
-               where backend_type = 'walsender' and application_name <> 'db02'";
-    primary.sql("postgres", sql).map(drop)
-}
 
 #[test]
 fn the_primary_restarts_within_the_window() -> Result<()> {
