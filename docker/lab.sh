@@ -25,8 +25,6 @@ authorities() {
     fi
 }
 
-has() { docker image inspect "$1" >/dev/null 2>&1 || docker pull --quiet "$1" >/dev/null 2>&1; }
-
 # The suite whose PostgreSQL is of this version.
 suite() {
     case $1 in
