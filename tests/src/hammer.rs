@@ -68,6 +68,13 @@ pub fn held_by(node: &Node) -> Result<HashSet<i64>> {
     Ok(rows.iter().filter_map(|row| row.first()?.parse().ok()).collect())
 }
 
+/// When a server committed a write that it holds, by the machine's clock.
+pub fn committed_at(node: &Node, number: i64) -> Result<Micros> {
+    let sql =
+        "select (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint from hammered where number =";
+    Ok(node.sql_value(DATABASE, &format!("{sql} {number}"))?.parse()?)
+}
+
 impl Hammer {
     /// Begins to write to the server.
     pub fn start(node: &Node) -> Self {
