@@ -7,8 +7,10 @@
 use keeper_core::{CommandOutcome, Moment};
 use nix::libc;
 use std::cell::RefCell;
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString, c_char};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,7 +31,7 @@ impl Running {
     /// it has run for `limit`.
     ///
     /// # Errors
-    /// The operating system's, when there is no shell or no process to be had.
+    /// The operating system's, when there is no process to be had.
     pub(crate) fn start(
         command: &str,
         environment: &[(&str, String)],
@@ -94,16 +96,20 @@ impl Group {
     /// Starts `command` in a process group of its own, with default signal handling and no descriptor of the server's but the standard
     /// three. The [`Child`] is only for its pipes.
     ///
+    /// Returns before the program has been loaded, which takes as long as the disk or a busy machine likes: the standard library waits for
+    /// that, so the child becomes the program by itself. One that cannot be run is only seen to exit with [`NOT_RUN`].
+    ///
     /// # Errors
     /// The operating system's.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<(Group, Child)> {
-        // SAFETY: the closure runs in the forked child before exec. It only makes system calls that are async-signal-safe, allocates
-        // nothing and takes no lock.
-        unsafe { command.pre_exec(shed_the_server) };
-        Self::spawn_prepared(command)
-    }
-
-    fn spawn_prepared(command: &mut Command) -> io::Result<(Group, Child)> {
+        let program = Program::of(command)?;
+        let become_it = move || {
+            shed_the_server();
+            program.replace_this_process()
+        };
+        // SAFETY: the closure runs in the forked child and does not return. It only makes system calls that are async-signal-safe,
+        // allocates nothing and takes no lock.
+        unsafe { command.pre_exec(become_it) };
         reap();
         adopt_orphans();
         command.process_group(0);
@@ -111,35 +117,6 @@ impl Group {
         let leader = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
         LEADERS.with_borrow_mut(|leaders| leaders.push(leader));
         Ok((Group { leader: Some(leader) }, child))
-    }
-
-    /// The same for a program that needs nothing but its arguments, the first of which is its name. `command` says where its standard
-    /// descriptors lead. Returns before the program has been loaded, which takes as long as the disk or a busy machine likes: the standard
-    /// library waits for that. So a program that cannot be run is only seen to exit with code 127.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub(crate) fn spawn_unseen<const N: usize>(
-        command: &mut Command,
-        arguments: [CString; N],
-    ) -> io::Result<(Group, Child)> {
-        let become_it = move || {
-            let mut pointers = [std::ptr::null(); MOST_ARGUMENTS];
-            for (pointer, argument) in pointers.iter_mut().take(MOST_ARGUMENTS - 1).zip(&arguments) {
-                *pointer = argument.as_ptr();
-            }
-            // SAFETY: async-signal-safe calls; `pointers` ends with a null and points to strings that live as long as this closure. What is
-            // closed is nobody's any more: the child either becomes the program or ends here. The standard library's own pipe is among
-            // it, and its end is what the parent takes for a program that has been loaded.
-            unsafe {
-                close_all_but_the_standard_three();
-                libc::execvp(pointers[0], pointers.as_ptr());
-                libc::_exit(127)
-            }
-        };
-        // SAFETY: as above; it runs in the forked child and does not return.
-        unsafe { command.pre_exec(shed_the_server).pre_exec(become_it) };
-        Self::spawn_prepared(command)
     }
 
     /// How the leader ended, once it has; returns at once. `None` ever after.
@@ -225,42 +202,83 @@ fn wait(leader: libc::pid_t) -> Option<Ended> {
     }
 }
 
-/// More arguments than any program of [`Group::spawn_unseen`] has, and the null at their end.
-const MOST_ARGUMENTS: usize = 8;
+/// The exit code of a program that could not be run, as a shell gives it.
+pub(crate) const NOT_RUN: i32 = 127;
+
+unsafe extern "C" {
+    /// The C library's (`environ(7)`).
+    static mut environ: *const *const c_char;
+}
+
+/// What exec takes, made before the fork, as the child may not allocate.
+struct Program {
+    /// Each list ends with a null. They point into `_strings`, whose texts stay where they are when this is moved.
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+// SAFETY: nobody changes what the pointers point to, and it lives as long as they do.
+unsafe impl Send for Program {}
+// SAFETY: as above.
+unsafe impl Sync for Program {}
+
+impl Program {
+    fn of(command: &Command) -> io::Result<Program> {
+        let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => variables.insert(name.to_owned(), value.to_owned()),
+                None => variables.remove(name),
+            };
+        }
+        let arguments = std::iter::once(command.get_program()).chain(command.get_args());
+        let arguments: Vec<Vec<u8>> = arguments.map(|argument| argument.as_bytes().to_vec()).collect();
+        let pair = |(name, value): (&OsString, &OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+        let environment: Vec<Vec<u8>> = variables.iter().map(pair).collect();
+        let count = arguments.len();
+        let strings = arguments.into_iter().chain(environment).map(CString::new);
+        let strings: Vec<CString> = strings.collect::<Result<_, _>>().map_err(io::Error::other)?;
+        let list = |part: &[CString]| part.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Ok(Program { arguments: list(&strings[..count]), environment: list(&strings[count..]), _strings: strings })
+    }
+
+    /// For a forked child, which ends here if the program cannot be run. What is closed is nobody's any more. The standard library's own
+    /// pipe is among it, and its end is what the parent takes for a program that has been loaded.
+    fn replace_this_process(&self) -> ! {
+        // SAFETY: async-signal-safe calls, in a process that has one thread; the lists end with nulls and point to texts that live as
+        // long as they do.
+        unsafe {
+            close_all_but_the_standard_three();
+            environ = self.environment.as_ptr();
+            libc::execvp(self.arguments[0], self.arguments.as_ptr());
+            libc::_exit(NOT_RUN)
+        }
+    }
+}
 
 /// # Safety
 /// For a forked child that uses no other descriptor any more.
 unsafe fn close_all_but_the_standard_three() {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's; the limit is a plain structure for which zeroes are valid.
     unsafe {
         #[cfg(target_os = "linux")]
         if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) == 0 {
             return;
         }
         // A kernel older than Linux 5.9: one by one.
-        for descriptor in 3..descriptor_limit() {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        for descriptor in 3..libc::c_int::try_from(limit.rlim_cur).unwrap_or(libc::c_int::MAX).min(65_536) {
             libc::close(descriptor);
         }
     }
 }
 
-fn descriptor_limit() -> libc::c_int {
-    // SAFETY: a plain structure for which zeroes are valid, and a call that fills it.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        libc::c_int::try_from(limit.rlim_cur).unwrap_or(libc::c_int::MAX).min(65_536)
-    }
-}
-
-/// Undoes, in a forked child, what a program must not inherit of a server: blocked and ignored signals, and open descriptors (data files,
-/// client sockets, the pipe by which processes notice the postmaster's death).
-///
-/// Descriptors are marked to be closed by exec instead of closed here: the standard library still needs one of them, to tell the
-/// parent when exec fails.
-fn shed_the_server() -> io::Result<()> {
-    // SAFETY: every call is async-signal-safe and works on plain integers or on this function's own memory; `sigset_t` and `rlimit` are
-    // plain data for which zeroes are valid. Signals that cannot be reset are refused by the kernel and left as they are.
+/// Undoes, in a forked child, what a program must not inherit of a server beside its descriptors: blocked and ignored signals.
+fn shed_the_server() {
+    // SAFETY: every call is async-signal-safe and works on plain integers or on this function's own memory; `sigset_t` is plain data for
+    // which zeroes are valid. Signals that cannot be reset are refused by the kernel and left as they are.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
             libc::signal(signal, libc::SIG_DFL);
@@ -268,15 +286,5 @@ fn shed_the_server() -> io::Result<()> {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-
-        #[cfg(target_os = "linux")]
-        if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
-            return Ok(());
-        }
-        // A kernel older than Linux 5.11: one by one.
-        for descriptor in 3..descriptor_limit() {
-            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
-        }
     }
-    Ok(())
 }

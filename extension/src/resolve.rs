@@ -5,11 +5,10 @@
 //! says), in a child process that may hang as long as it likes. What worked once is kept for ever: a name server is no part of a
 //! failover.
 
-use crate::command::{Ended, Group, reap};
+use crate::command::{Ended, Group, NOT_RUN, reap};
 use keeper_core::Moment;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::process::{ChildStdout, Command, Stdio};
@@ -122,11 +121,9 @@ impl Name {
 impl Question {
     fn start(name: &str, now: Moment) -> io::Result<Question> {
         let mut getent = Command::new("getent");
-        getent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         // "--" keeps a name that begins with a dash from being taken for an option.
-        let arguments =
-            [c"getent".into(), c"ahosts".into(), c"--".into(), CString::new(name).map_err(io::Error::other)?];
-        let (group, mut child) = Group::spawn_unseen(&mut getent, arguments)?;
+        getent.args(["ahosts", "--", name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let (group, mut child) = Group::spawn(&mut getent)?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Question { group, output, text: Vec::new(), deadline: now + PATIENCE })
@@ -144,6 +141,11 @@ impl Question {
             }
             // getent's code for «not found», whether the name does not exist or no name server answered.
             Some(Ended::Exited(2)) => Some(Err("the system's resolver does not find it".into())),
+            Some(Ended::Exited(NOT_RUN)) => {
+                Some(Err("\"getent\" could not be run: add the numeric address to pg_keeper.partner_conninfo \
+                                                    (hostaddr=...)"
+                    .into()))
+            }
             Some(Ended::Exited(code)) => Some(Err(format!("\"getent\" exited with code {code}"))),
             Some(Ended::Signalled(signal)) => Some(Err(format!("\"getent\" was ended by signal {signal}"))),
             Some(Ended::Lost(error)) => Some(Err(format!("the exit status of \"getent\" was lost: {error}"))),

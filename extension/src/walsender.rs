@@ -37,10 +37,10 @@ fn is_keepers() -> bool {
 /// one is that has not begun or has ended. Questions wake it as before, through its socket. It must never stream after that; a keeper
 /// does not. From version 16 on only WAL senders that stream are woken.
 fn sleep_through_wal() {
+    #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
     // SAFETY: the slot belongs to this process as long as it lives. The server copies the pointer under the slot's spinlock, and a pointer is
     // written whole, so it sees the latch or none. Where the field were another one than the bindings say, it would not hold our latch,
     // and is left alone.
-    #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
     unsafe {
         let slot = pg_sys::MyWalSnd;
         if (*slot).latch == pg_sys::MyLatch {
