@@ -23,7 +23,7 @@ PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clan
 
 export PG_CONFIG
 
-.PHONY: help deps verify fix build deb install test demo bench cycles lab lab-down matrix model fuzz clean
+.PHONY: help deps verify fix build deb install install-old-objects test demo bench cycles upgrade lab lab-down matrix model fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -77,19 +77,22 @@ deb: ## the watcher as a Debian package, into target/debian; looked at by lintia
 	echo "$$deb"
 
 install: deps ## the extension into this machine's PostgreSQL
-	@echo "installing pg_keeper into PostgreSQL $(PG_MAJOR)"
-	@cd extension && cargo pgrx install $(if $(SUDO),--sudo) $(INSTALL_FLAGS) --pg-config $(PG_CONFIG) --no-default-features --features pg$(PG_MAJOR) >/dev/null
+	@echo "installing pg_keeper into PostgreSQL $(PG_MAJOR); the first time that takes some minutes"
+	@cd extension && said=$$(cargo pgrx install $(if $(SUDO),--sudo) $(INSTALL_FLAGS) --pg-config $(PG_CONFIG) --no-default-features --features pg$(PG_MAJOR) 2>&1) \
+	  || { echo "$$said"; exit 1; }
+
+# What tests of upgrades begin with.
+install-old-objects:
+	@$(SUDO) install -m 644 tests/upgrade/pg_keeper--0.1.0.sql "$$($(PG_CONFIG) --sharedir)/extension"
 
 test: deps ## all tests, on real servers
-	@$(MAKE) --no-print-directory install
-	@$(SUDO) install -m 644 tests/upgrade/pg_keeper--0.1.0.sql "$$($(PG_CONFIG) --sharedir)/extension"
+	@$(MAKE) --no-print-directory install install-old-objects
 	cargo build --quiet -p pg-keeper-watcher -p keeper-tests --features pg-keeper-watcher/fault_points
 	cargo test --workspace $(TEST_FEATURES) --no-fail-fast
 
 upgrade: deps ## a pair of two versions, and each one's library with the other's objects; FROM=revision
 	@git cat-file -e $(FROM)^{commit} || { echo "this clone has no revision $(FROM); fetch the whole history (git fetch --unshallow)"; exit 1; }
-	@$(MAKE) --no-print-directory install
-	@$(SUDO) install -m 644 tests/upgrade/pg_keeper--0.1.0.sql "$$($(PG_CONFIG) --sharedir)/extension"
+	@$(MAKE) --no-print-directory install install-old-objects
 	@rm -rf $(PREVIOUS)/source && mkdir -p $(PREVIOUS)/source
 	@git archive $(FROM) | tar -x -C $(PREVIOUS)/source
 	@echo "building pg_keeper as it was at $(FROM)"
