@@ -14,6 +14,7 @@ use crate::clock::{self, Micros};
 use crate::hammer::{self, Hammer};
 use crate::node::Node;
 use crate::pair::Pair;
+use crate::replication::Replication;
 use crate::state::{is_in_recovery, status};
 
 /// What the pairs here wait before they fail over.
@@ -22,17 +23,6 @@ const KEEPALIVE_COUNT: u32 = 3;
 
 /// Acknowledged writes that show that a server is in service.
 const IN_SERVICE: usize = 20;
-
-/// How the pair replicates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replication {
-    /// Asynchronously: what had not been sent is lost with its server.
-    Asynchronous,
-    /// Synchronously, going on alone when the standby is gone.
-    SynchronousAsync,
-    /// Synchronously, waiting for a standby that is gone.
-    SynchronousWait,
-}
 
 /// What befalls the pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,15 +112,8 @@ impl Cycles {
             .keepalive_count(KEEPALIVE_COUNT)
             .set("wal_log_hints = on")
             .set("wal_retrieve_retry_interval = '200ms'");
-        let policy = match replication {
-            Replication::Asynchronous => None,
-            Replication::SynchronousAsync => Some("async"),
-            Replication::SynchronousWait => Some("wait"),
-        };
-        if let Some(policy) = policy {
-            builder = builder
-                .set("pg_keeper.synchronous_standby_names = '*'")
-                .set(format!("pg_keeper.on_standby_loss = '{policy}'"));
+        for (setting, value) in replication.settings() {
+            builder = builder.set(format!("{setting} = '{value}'"));
         }
         let pair = builder.start_unarmed()?;
         hammer::prepare(&pair)?;
@@ -233,7 +216,7 @@ impl Cycles {
     fn wait_healthy(&self) -> Result<()> {
         let (primary, standby) = (self.node(self.active), self.node(1 - self.active));
         self.pair.wait_status(standby, "armed", "t")?;
-        if self.replication != Replication::Asynchronous {
+        if self.replication != Replication::Off {
             for node in [primary, standby] {
                 self.pair.wait_status(node, "sync", "synchronous")?;
             }

@@ -56,7 +56,7 @@ pub struct Lab {
 impl Lab {
     /// The laboratory that is up on this machine.
     pub fn find() -> Result<Self> {
-        let project = variable("LAB_PROJECT", "pgkeeper-lab".to_owned())?;
+        let project = variable("COMPOSE_PROJECT_NAME", "pgkeeper-lab".to_owned())?;
         let host = |name: &str| Host::find(&project, name);
         let databases = [host(DATABASES[0])?, host(DATABASES[1])?];
         let applications = [host(APPLICATIONS[0])?, host(APPLICATIONS[1])?];

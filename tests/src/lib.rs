@@ -34,6 +34,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod quiet;
+pub mod replication;
 pub mod scenario;
 pub mod segments;
 pub mod site;

@@ -24,6 +24,7 @@ use crate::state::{LOAD, has_replayed, is_streaming};
 /// pgbench's scale: small enough to stay in memory, large enough for its branches not to be what clients wait for.
 const SCALE: u32 = 20;
 
+/// One computes while another waits for its commit; more would only wait for one another.
 const CLIENTS: u32 = 2;
 
 /// Of one server, in megabytes: its buffers, and at most what else it shares.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use keeper_tests::clock::now;
-use keeper_tests::cycles::{Cycles, Misfortune, Replication};
+use keeper_tests::cycles::{Cycles, Misfortune};
 use keeper_tests::hammer::{self, Hammer};
 use keeper_tests::install::{install, run};
 use keeper_tests::node::Node;
 use keeper_tests::pair::{Builder, Pair};
+use keeper_tests::replication::Replication;
 use keeper_tests::sql::{Address, Session, SqlError};
 use keeper_tests::state::{LOAD, is_in_recovery, is_streaming, status};
 
@@ -245,7 +246,7 @@ fn a_subscription_goes_on_at_the_active_server_only() -> Result<()> {
 /// Failover and return, killed and frozen in turn, one direction and the other. `make cycles` does it for longer.
 #[test]
 fn failover_and_return_in_both_directions() -> Result<()> {
-    let mut cycles = Cycles::start("there", Replication::Asynchronous)?;
+    let mut cycles = Cycles::start("there", Replication::Off)?;
     for misfortune in [Misfortune::KillPrimary, Misfortune::FreezePrimary, Misfortune::KillPrimary] {
         let outcome = cycles.suffer(misfortune, Duration::ZERO).with_context(|| cycles.evidence())?;
         assert_eq!(outcome.by_superseded, 0, "{misfortune}: {outcome:?}\n{}", cycles.evidence());
@@ -257,7 +258,7 @@ fn failover_and_return_in_both_directions() -> Result<()> {
 #[test]
 fn every_fault_with_synchronous_replication_loses_nothing() -> Result<()> {
     std::thread::scope(|scope| {
-        let runs = [Replication::SynchronousWait, Replication::SynchronousAsync].map(|replication| {
+        let runs = [Replication::Wait, Replication::Async].map(|replication| {
             scope.spawn(move || -> Result<()> {
                 let mut cycles = Cycles::start("every", replication)?;
                 for misfortune in Misfortune::ALL {

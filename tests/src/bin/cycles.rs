@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use keeper_tests::clock::{milliseconds, now};
-use keeper_tests::cycles::{Cycles, Misfortune, Replication};
+use keeper_tests::cycles::{Cycles, Misfortune};
 use keeper_tests::environment::variable;
 use keeper_tests::folder::clean_up;
+use keeper_tests::replication::Replication;
 use keeper_tests::stats::summary;
 
 /// The longest pause before a fault.
@@ -31,18 +32,13 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let repeats: usize = variable("N", 50)?;
     let seed: u64 = variable("SEED", u64::try_from(now())? % 100_000)?;
-    let replication = match variable("SYNC", "off".to_owned())?.as_str() {
-        "off" => Replication::Asynchronous,
-        "async" => Replication::SynchronousAsync,
-        "wait" => Replication::SynchronousWait,
-        other => bail!("SYNC must be off, async or wait, not {other}"),
-    };
+    let replication: Replication = variable("SYNC", "off".to_owned())?.parse().context("SYNC")?;
     let faults: &[Misfortune] = match variable("FAULTS", "return".to_owned())?.as_str() {
         "return" => &Misfortune::REPLACING,
         "all" => &Misfortune::ALL,
         other => bail!("FAULTS must be return or all, not {other}"),
     };
-    println!("{repeats} faults, replication {replication:?}, SEED={seed}");
+    println!("{repeats} faults, SYNC={replication}, SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut cycles = Cycles::start("cycles", replication)?;
     let (mut acknowledged, mut by_superseded, mut lost, mut outages) = (0, 0, 0, Vec::new());
@@ -73,6 +69,6 @@ fn run() -> Result<bool> {
         let (min, median, max) = (figures.min, figures.median, figures.max);
         println!("{} failovers, outage {min:.0} to {max:.0} ms, median {median:.0} ms", outages.len());
     }
-    let may_lose = replication == Replication::Asynchronous;
+    let may_lose = replication == Replication::Off;
     Ok(by_superseded == 0 && (lost == 0 || may_lose))
 }

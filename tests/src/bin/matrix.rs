@@ -14,11 +14,12 @@ use anyhow::{Context, Result, bail};
 use keeper_tests::clock::now;
 use keeper_tests::environment::variable;
 use keeper_tests::lab::Lab;
-use keeper_tests::lab::case::{CASES, Case, Sync, named};
+use keeper_tests::lab::case::{CASES, Case, named};
 use keeper_tests::lab::expect::Outcome;
 use keeper_tests::lab::fault::calm;
 use keeper_tests::lab::report;
 use keeper_tests::lab::run::{Record, heal, run};
+use keeper_tests::replication::Replication;
 
 /// The longest pause before a random fault.
 const PAUSE_MILLISECONDS: u64 = 1000;
@@ -26,7 +27,7 @@ const PAUSE_MILLISECONDS: u64 = 1000;
 /// What is tried, after what pause.
 struct Step {
     case: &'static Case,
-    sync: Sync,
+    sync: Replication,
     pause: Duration,
 }
 
@@ -82,8 +83,8 @@ fn write(out: &Path, records: &[Record]) -> Result<()> {
 /// What is asked for.
 fn steps() -> Result<Vec<Step>> {
     let wanted = variable("SYNC", String::new())?;
-    let syncs: Vec<Sync> = match wanted.as_str() {
-        "" => Sync::ALL.to_vec(),
+    let syncs: Vec<Replication> = match wanted.as_str() {
+        "" => Replication::ALL.to_vec(),
         list => list.split(',').map(str::parse).collect::<Result<_>>().context("SYNC")?,
     };
     let random: usize = variable("RANDOM", 0)?;
@@ -114,7 +115,7 @@ fn steps() -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-fn draw(count: usize, seed: u64, syncs: &[Sync]) -> Vec<Step> {
+fn draw(count: usize, seed: u64, syncs: &[Replication]) -> Vec<Step> {
     let mut random = fastrand::Rng::with_seed(seed);
     let cases: Vec<&'static Case> = CASES.iter().filter(|case| case.is_random).collect();
     let mut step = || Step {

@@ -1,49 +1,10 @@
 //! The table of everything that is tried.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-/// How the pair replicates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sync {
-    /// Asynchronously.
-    Off,
-    /// Synchronously, going on alone when the standby is gone.
-    Async,
-    /// Synchronously, waiting for a standby that is gone.
-    Wait,
-}
-
-impl Sync {
-    /// All.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Async, Self::Wait];
-}
-
-impl fmt::Display for Sync {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(match self {
-            Self::Off => "off",
-            Self::Async => "async",
-            Self::Wait => "wait",
-        })
-    }
-}
-
-impl FromStr for Sync {
-    type Err = anyhow::Error;
-
-    fn from_str(word: &str) -> Result<Self> {
-        Ok(match word {
-            "off" => Self::Off,
-            "async" => Self::Async,
-            "wait" => Self::Wait,
-            other => bail!("must be off, async or wait, not {other}"),
-        })
-    }
-}
+use crate::replication::Replication;
 
 /// What befalls the laboratory. «Primary» and «standby» are what the servers are when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,17 +88,17 @@ pub struct Case {
     /// How often in a row, each time to the server that is primary then.
     pub rounds: usize,
     /// With what kinds of replication it is tried.
-    pub syncs: &'static [Sync],
+    pub syncs: &'static [Replication],
     /// With what kinds continuous integration tries it.
-    pub in_ci: &'static [Sync],
+    pub in_ci: &'static [Replication],
     /// Whether it is drawn in a run of random faults.
     pub is_random: bool,
 }
 
-const OFF: &[Sync] = &[Sync::Off];
-const ASYNC: &[Sync] = &[Sync::Async];
-const WAIT: &[Sync] = &[Sync::Wait];
-const EVERY: &[Sync] = &Sync::ALL;
+const OFF: &[Replication] = &[Replication::Off];
+const ASYNC: &[Replication] = &[Replication::Async];
+const WAIT: &[Replication] = &[Replication::Wait];
+const EVERY: &[Replication] = &Replication::ALL;
 
 const fn case(name: &'static str, title: &'static str, fault: Fault) -> Case {
     let surroundings = Surroundings::Usual;
@@ -149,7 +110,7 @@ const fn down_for(seconds: u64) -> Fault {
 }
 
 impl Case {
-    const fn in_ci(self, in_ci: &'static [Sync]) -> Self {
+    const fn in_ci(self, in_ci: &'static [Replication]) -> Self {
         Self { in_ci, ..self }
     }
 

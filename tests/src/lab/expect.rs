@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::account::Gap;
-use super::case::{Case, Fault, Surroundings, Sync};
+use super::case::{Case, Fault, Surroundings};
 use super::{KEEPALIVE_TIME, WINDOW};
 use crate::clock::{Micros, as_micros, milliseconds};
+use crate::replication::Replication;
 
 /// What follows a detection: promotion, rewrite, restart of the application by systemd, its first write. The promise of README.
 const AFTER_LOSS: Duration = Duration::from_secs(2);
@@ -91,7 +92,7 @@ const fn after_healing(limit: Duration) -> Bound {
 }
 
 /// What must come of a case.
-pub fn expectation(case: &Case, sync: Sync) -> Expectation {
+pub fn expectation(case: &Case, sync: Replication) -> Expectation {
     let expected = of_fault(case.fault, sync);
     let service = within(WINDOW + AFTER_LOSS);
     let [first, second] = expected.bounds;
@@ -110,7 +111,7 @@ pub fn expectation(case: &Case, sync: Sync) -> Expectation {
     Expectation { bounds, ..expected }
 }
 
-fn of_fault(fault: Fault, sync: Sync) -> Expectation {
+fn of_fault(fault: Fault, sync: Replication) -> Expectation {
     let service = within(WINDOW + AFTER_LOSS);
     let replaced = |may_lose| Expectation {
         failover: Failover::Wanted,
@@ -126,11 +127,11 @@ fn of_fault(fault: Fault, sync: Sync) -> Expectation {
     };
     match fault {
         Fault::KillPostmaster | Fault::KillHost | Fault::Pause | Fault::CutEverything | Fault::WalDiskFull => {
-            replaced(sync == Sync::Off)
+            replaced(sync == Replication::Off)
         }
         // Two servers that cannot hear each other and both live: README says that both take writes unless commits wait.
         Fault::CutDatabases | Fault::DropOutgoing | Fault::DropIncoming | Fault::Reject => {
-            let may = sync != Sync::Wait;
+            let may = sync != Replication::Wait;
             Expectation { both_may_acknowledge: may, ..replaced(may) }
         }
         // Nobody tells the servers. The applications are back when they can reach the primary.
@@ -141,17 +142,17 @@ fn of_fault(fault: Fault, sync: Sync) -> Expectation {
         Fault::Restart(down) if down <= WINDOW => Expectation { failover: Failover::Possible, ..replaced(false) },
         Fault::Restart(_) => replaced(false),
         Fault::KillStandbyPostmaster | Fault::KillStandbyHost => kept(match (sync, fault) {
-            (Sync::Off, _) | (Sync::Async, Fault::KillStandbyPostmaster) => within(NO_OUTAGE),
+            (Replication::Off, _) | (Replication::Async, Fault::KillStandbyPostmaster) => within(NO_OUTAGE),
             // It is dropped when it cannot promote itself any more.
-            (Sync::Async, _) => within(WINDOW + KEEPALIVE_TIME + NO_OUTAGE),
-            (Sync::Wait, _) => after_healing(BOOT),
+            (Replication::Async, _) => within(WINDOW + KEEPALIVE_TIME + NO_OUTAGE),
+            (Replication::Wait, _) => after_healing(BOOT),
         }),
         Fault::KillBoth => kept(after_healing(BOOT)),
         // Keepalives go on, to the addresses that worked before. PostgreSQL's own stream resolves its host anew, and stays broken.
         Fault::NamesGone => kept(match sync {
-            Sync::Off => within(NO_OUTAGE),
-            Sync::Async => within(WINDOW + KEEPALIVE_TIME + NO_OUTAGE),
-            Sync::Wait => after_healing(WINDOW + AFTER_LOSS),
+            Replication::Off => within(NO_OUTAGE),
+            Replication::Async => within(WINDOW + KEEPALIVE_TIME + NO_OUTAGE),
+            Replication::Wait => after_healing(WINDOW + AFTER_LOSS),
         }),
         Fault::SlowDisk | Fault::Saturated => kept(service),
         Fault::HungDisk => kept(after_healing(NO_OUTAGE)),
@@ -241,7 +242,7 @@ mod tests {
     }
 
     fn well(case: &Case) -> Outcome {
-        let wanted = expectation(case, Sync::Wait).failover == Failover::Wanted;
+        let wanted = expectation(case, Replication::Wait).failover == Failover::Wanted;
         let failovers = if wanted { i64::try_from(case.rounds).unwrap() } else { 0 };
         Outcome {
             failovers,
@@ -253,7 +254,7 @@ mod tests {
         }
     }
 
-    fn found(fault: Fault, sync: Sync, change: fn(&mut Outcome)) -> Vec<String> {
+    fn found(fault: Fault, sync: Replication, change: fn(&mut Outcome)) -> Vec<String> {
         let mut outcome = well(of(fault));
         change(&mut outcome);
         violations(&expectation(of(fault), sync), &outcome, 1)
@@ -272,49 +273,52 @@ mod tests {
     #[test]
     fn synchronous_replication_loses_nothing_whatever_befalls() {
         for case in CASES {
-            assert!(!expectation(case, Sync::Wait).may_lose, "{}", case.name);
-            assert!(!expectation(case, Sync::Wait).both_may_acknowledge, "{}", case.name);
+            assert!(!expectation(case, Replication::Wait).may_lose, "{}", case.name);
+            assert!(!expectation(case, Replication::Wait).both_may_acknowledge, "{}", case.name);
         }
     }
 
     #[test]
     fn a_failover_is_missed_or_too_many() {
-        assert_eq!(found(Fault::Pause, Sync::Off, |o| (o.failovers, o.rejoined) = (0, 0)), ["0 failovers, 1 wanted"]);
         assert_eq!(
-            found(Fault::NamesGone, Sync::Off, |o| (o.failovers, o.rejoined) = (1, 1)),
+            found(Fault::Pause, Replication::Off, |o| (o.failovers, o.rejoined) = (0, 0)),
+            ["0 failovers, 1 wanted"]
+        );
+        assert_eq!(
+            found(Fault::NamesGone, Replication::Off, |o| (o.failovers, o.rejoined) = (1, 1)),
             ["a failover that nobody wanted"]
         );
         assert_eq!(
-            found(Fault::Restart(Duration::from_secs(2)), Sync::Off, |o| (o.failovers, o.rejoined) = (1, 1)),
+            found(Fault::Restart(Duration::from_secs(2)), Replication::Off, |o| (o.failovers, o.rejoined) = (1, 1)),
             Vec::<String>::new()
         );
-        assert_eq!(found(Fault::Pause, Sync::Off, |o| o.rejoined = 0).len(), 1);
+        assert_eq!(found(Fault::Pause, Replication::Off, |o| o.rejoined = 0).len(), 1);
     }
 
     #[test]
     fn rows_are_lost_where_they_may_be_and_nowhere_else() {
-        assert!(found(Fault::Pause, Sync::Off, |o| o.lost = 3).is_empty());
-        assert_eq!(found(Fault::Pause, Sync::Async, |o| o.lost = 3), ["3 acknowledged rows lost"]);
-        assert_eq!(found(Fault::CutApplications, Sync::Off, |o| o.lost = 1), ["1 acknowledged rows lost"]);
-        assert_eq!(found(Fault::CutDatabases, Sync::Wait, |o| o.lost = 1), ["1 acknowledged rows lost"]);
-        assert_eq!(found(Fault::Pause, Sync::Off, |o| o.twice = 1), ["1 rows are there twice"]);
+        assert!(found(Fault::Pause, Replication::Off, |o| o.lost = 3).is_empty());
+        assert_eq!(found(Fault::Pause, Replication::Async, |o| o.lost = 3), ["3 acknowledged rows lost"]);
+        assert_eq!(found(Fault::CutApplications, Replication::Off, |o| o.lost = 1), ["1 acknowledged rows lost"]);
+        assert_eq!(found(Fault::CutDatabases, Replication::Wait, |o| o.lost = 1), ["1 acknowledged rows lost"]);
+        assert_eq!(found(Fault::Pause, Replication::Off, |o| o.twice = 1), ["1 rows are there twice"]);
     }
 
     #[test]
     fn both_acknowledge_only_across_a_cut_cable() {
-        assert!(found(Fault::CutDatabases, Sync::Async, |o| o.both = 5).is_empty());
-        assert_eq!(found(Fault::CutDatabases, Sync::Wait, |o| o.both = 5).len(), 1);
-        assert_eq!(found(Fault::CutEverything, Sync::Off, |o| o.by_replaced = 1).len(), 1);
+        assert!(found(Fault::CutDatabases, Replication::Async, |o| o.both = 5).is_empty());
+        assert_eq!(found(Fault::CutDatabases, Replication::Wait, |o| o.both = 5).len(), 1);
+        assert_eq!(found(Fault::CutEverything, Replication::Off, |o| o.by_replaced = 1).len(), 1);
     }
 
     #[test]
     fn an_outage_is_within_its_bound_or_told() {
-        assert!(found(Fault::Pause, Sync::Off, |o| o.gaps[0] = gap(10, 15)).is_empty());
-        let told = found(Fault::Pause, Sync::Off, |o| o.gaps[1] = gap(10, 16));
+        assert!(found(Fault::Pause, Replication::Off, |o| o.gaps[0] = gap(10, 15)).is_empty());
+        let told = found(Fault::Pause, Replication::Off, |o| o.gaps[1] = gap(10, 16));
         assert_eq!(told, ["app02 waited 6.0 s, from 0.0 s after the fault; allowed: 5 s"]);
         // Healed at 20.
-        assert!(found(Fault::CutApplications, Sync::Off, |o| o.gaps[0] = gap(10, 29)).is_empty());
-        assert_eq!(found(Fault::CutApplications, Sync::Off, |o| o.gaps[0] = gap(10, 31)).len(), 1);
-        assert_eq!(found(Fault::CutApplications, Sync::Off, |o| o.gaps[0] = gap(21, 24)).len(), 1);
+        assert!(found(Fault::CutApplications, Replication::Off, |o| o.gaps[0] = gap(10, 29)).is_empty());
+        assert_eq!(found(Fault::CutApplications, Replication::Off, |o| o.gaps[0] = gap(10, 31)).len(), 1);
+        assert_eq!(found(Fault::CutApplications, Replication::Off, |o| o.gaps[0] = gap(21, 24)).len(), 1);
     }
 }

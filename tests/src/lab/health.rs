@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::case::Sync;
 use super::host::Host;
+use crate::replication::Replication;
 
 /// What is asked of a server. One row, one column, so that a name that is new or gone shows here.
 pub const QUESTION: &str = "select json_build_object('in_recovery', pg_is_in_recovery(), \
@@ -59,7 +59,7 @@ impl Server {
 
 /// Which server is active, if everything is as it should be: one primary that nothing holds back, one standby that streams and would take
 /// over. An error says what is not.
-pub fn active(servers: [&Server; 2], sync: Sync) -> Result<usize> {
+pub fn active(servers: [&Server; 2], sync: Replication) -> Result<usize> {
     let primaries: Vec<usize> = (0..2).filter(|place| !servers[*place].in_recovery).collect();
     ensure!(primaries.len() == 1, "there are {} primaries: {servers:?}", primaries.len());
     let active = primaries[0];
@@ -80,8 +80,8 @@ pub fn active(servers: [&Server; 2], sync: Sync) -> Result<usize> {
         "the standby is not well: {standby:?}"
     );
     let wanted = match sync {
-        Sync::Off => "not managed",
-        Sync::Async | Sync::Wait => "synchronous",
+        Replication::Off => "not managed",
+        Replication::Async | Replication::Wait => "synchronous",
     };
     for server in servers {
         ensure!(is(&server.status.sync, wanted), "replication is to be «{wanted}»: {server:?}");
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_healthy_pair_has_one_active_server() {
-        assert_eq!(active([&server(false), &server(true)], Sync::Wait).unwrap(), 0);
-        assert_eq!(active([&server(true), &server(false)], Sync::Async).unwrap(), 1);
+        assert_eq!(active([&server(false), &server(true)], Replication::Wait).unwrap(), 0);
+        assert_eq!(active([&server(true), &server(false)], Replication::Async).unwrap(), 1);
     }
 
     #[test]
@@ -125,15 +125,18 @@ mod tests {
             change(&mut primary, &mut standby);
             active([&primary, &standby], sync).unwrap_err().to_string()
         };
-        assert!(spoil(|_, _| (), Sync::Off).starts_with("replication is to be «not managed»"));
-        assert!(spoil(|_, other| other.in_recovery = false, Sync::Wait).starts_with("there are 2 primaries"));
-        assert!(spoil(|one, _| one.in_recovery = true, Sync::Wait).starts_with("there are 0 primaries"));
-        assert!(spoil(|one, _| one.streamers = 0, Sync::Wait).starts_with("the primary is not well"));
-        assert!(spoil(|one, _| one.status.fence = Some("guarded".into()), Sync::Wait).starts_with("the primary"));
-        assert!(spoil(|_, other| other.status.armed = Some(false), Sync::Wait).starts_with("the standby"));
-        assert!(spoil(|one, _| one.status.timeline = Some(2), Sync::Wait).starts_with("the standby"));
+        assert!(spoil(|_, _| (), Replication::Off).starts_with("replication is to be «not managed»"));
+        assert!(spoil(|_, other| other.in_recovery = false, Replication::Wait).starts_with("there are 2 primaries"));
+        assert!(spoil(|one, _| one.in_recovery = true, Replication::Wait).starts_with("there are 0 primaries"));
+        assert!(spoil(|one, _| one.streamers = 0, Replication::Wait).starts_with("the primary is not well"));
         assert!(
-            spoil(|_, other| other.status.sync = None, Sync::Wait).starts_with("replication is to be «synchronous»")
+            spoil(|one, _| one.status.fence = Some("guarded".into()), Replication::Wait).starts_with("the primary")
+        );
+        assert!(spoil(|_, other| other.status.armed = Some(false), Replication::Wait).starts_with("the standby"));
+        assert!(spoil(|one, _| one.status.timeline = Some(2), Replication::Wait).starts_with("the standby"));
+        assert!(
+            spoil(|_, other| other.status.sync = None, Replication::Wait)
+                .starts_with("replication is to be «synchronous»")
         );
     }
 }

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::account::longest;
-use super::case::{CASES, Sync};
+use super::case::CASES;
 use super::expect::Failover;
 use super::run::Record;
 use crate::clock::{Micros, milliseconds};
+use crate::replication::Replication;
 
 /// One line.
 pub fn line(record: &Record) -> String {
@@ -45,8 +46,8 @@ pub fn table(records: &[Record]) -> String {
             continue;
         }
         let cell = |tell: &dyn Fn(&Record) -> String| {
-            let told =
-                Sync::ALL.map(|sync| of_case.iter().find(|record| record.sync == sync).map(|record| tell(record)));
+            let told = Replication::ALL
+                .map(|sync| of_case.iter().find(|record| record.sync == sync).map(|record| tell(record)));
             let mut known: Vec<String> = told.into_iter().flatten().collect();
             if known.iter().all(|one| *one == known[0]) {
                 known.truncate(1);
@@ -134,7 +135,7 @@ mod tests {
     use crate::lab::expect::{Outcome, expectation};
     use std::time::Duration;
 
-    fn record(name: &str, sync: Sync, change: fn(&mut Record)) -> Record {
+    fn record(name: &str, sync: Replication, change: fn(&mut Record)) -> Record {
         let case = named(name).unwrap();
         let gap = vec![Gap { from: 0, to: 2_500_000 }];
         let outcome = Outcome { failovers: 1, rejoined: 1, gaps: [gap.clone(), gap], ..Outcome::default() };
@@ -147,9 +148,9 @@ mod tests {
     #[test]
     fn a_fault_has_one_row_that_says_alike_things_once() {
         let records = [
-            record("late-host", Sync::Off, |_| ()),
-            record("pause", Sync::Wait, |record| record.violations.push("something".to_owned())),
-            record("pause", Sync::Off, |record| record.outcome.lost = 3),
+            record("late-host", Replication::Off, |_| ()),
+            record("pause", Replication::Wait, |record| record.violations.push("something".to_owned())),
+            record("pause", Replication::Off, |record| record.outcome.lost = 3),
         ];
         let text = table(&records);
         let rows: Vec<&str> = text.lines().skip(2).collect();

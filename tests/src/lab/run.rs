@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::account::{self, Acknowledgement};
-use super::case::{Case, Surroundings, Sync};
+use super::case::{Case, Surroundings};
 use super::expect::{Expectation, Failover, Outcome, expectation, violations};
 use super::fault::{self, Scene, management_is_kept};
 use super::health::{Server, active, sql};
@@ -14,6 +14,7 @@ use super::host::Host;
 use super::{DATABASES, Lab, disk};
 use crate::clock::{self, Micros};
 use crate::ledger::Entry;
+use crate::replication::Replication;
 
 /// Acknowledged rows that show that an application is served.
 const IN_SERVICE: usize = 20;
@@ -30,7 +31,7 @@ pub struct Record {
     /// What was tried.
     pub case: &'static Case,
     /// With what kind of replication.
-    pub sync: Sync,
+    pub sync: Replication,
     /// What was expected.
     pub expected: Expectation,
     /// What came of it.
@@ -42,7 +43,7 @@ pub struct Record {
 }
 
 /// Carries a case through. The fault comes after a pause. An error says that the laboratory did not come to be healthy.
-pub fn run(lab: &Lab, case: &'static Case, sync: Sync, pause: Duration) -> Result<Record> {
+pub fn run(lab: &Lab, case: &'static Case, sync: Replication, pause: Duration) -> Result<Record> {
     let begun = Instant::now();
     let expected = expectation(case, sync);
     set_replication(lab, sync)?;
@@ -102,27 +103,19 @@ pub struct Healthy {
 }
 
 /// Sets how the pair replicates.
-fn set_replication(lab: &Lab, sync: Sync) -> Result<()> {
-    let (names, loss) = match sync {
-        Sync::Off => ("", "async"),
-        Sync::Async => ("*", "async"),
-        Sync::Wait => ("*", "wait"),
-    };
+fn set_replication(lab: &Lab, sync: Replication) -> Result<()> {
     for host in &lab.databases {
-        for statement in [
-            format!("alter system set pg_keeper.synchronous_standby_names = '{names}'"),
-            format!("alter system set pg_keeper.on_standby_loss = '{loss}'"),
-            "select pg_reload_conf()".to_owned(),
-        ] {
-            sql(host, "postgres", &statement)?;
+        for (setting, value) in sync.settings() {
+            sql(host, "postgres", &format!("alter system set {setting} = '{value}'"))?;
         }
+        sql(host, "postgres", "select pg_reload_conf()")?;
     }
     Ok(())
 }
 
 /// Waits until all is as it should be, and rejoins by its own commands whatever server says that it was replaced. `applications` are to
 /// write to the primary, and their watchers to be content.
-pub fn heal(lab: &Lab, sync: Sync, applications: &[usize], outcome: &mut Outcome) -> Result<Healthy> {
+pub fn heal(lab: &Lab, sync: Replication, applications: &[usize], outcome: &mut Outcome) -> Result<Healthy> {
     let begun = Instant::now();
     let mut fresh = places(lab);
     loop {
