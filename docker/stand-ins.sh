@@ -17,7 +17,7 @@ if ! docker image inspect "pgkeeper-lab/base:$suite" >/dev/null 2>&1; then
     script=/usr/share/debootstrap/scripts/$suite
     # A suite younger than debootstrap is made as the newest one is.
     [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
-    $sudo debootstrap --variant=minbase "$suite" "$folder/root" http://deb.debian.org/debian "$script" >"$folder/log" \
+    $sudo debootstrap --variant=minbase "$suite" "$folder/root" '' "$script" >"$folder/log" \
         || { tail "$folder/log"; exit 1; }
     # A mirror may be behind, above all with a suite that is not released yet; good enough for a laboratory.
     echo 'Acquire::Check-Valid-Until "false";' | $sudo tee "$folder/root/etc/apt/apt.conf.d/stand-in" >/dev/null
