@@ -27,6 +27,7 @@ const FAULT: &str = "PG_KEEPER_WATCHER_FAULT";
 pub struct Watcher {
     process: Mutex<Child>,
     lines: Arc<Mutex<Vec<Line>>>,
+    reader: thread::JoinHandle<()>,
 }
 
 /// A line of its log and when it came. The time is taken here, so that it needs no trust in the watcher's own.
@@ -105,14 +106,14 @@ impl Watcher {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let mut copy = fs::File::create(folder.join("log"))?;
         let collected = Arc::clone(&lines);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for text in BufReader::new(output).lines().map_while(Result::ok) {
                 let at = clock::now();
                 let _ = writeln!(copy, "{text}");
                 collected.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(Line { at, text });
             }
         });
-        Ok(Self { process: Mutex::new(process), lines })
+        Ok(Self { process: Mutex::new(process), lines, reader })
     }
 
     /// Everything it has said.
@@ -152,9 +153,9 @@ impl Watcher {
         )
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has ended by itself, and all that it said is here.
     pub fn has_ended(&self) -> Result<bool> {
-        Ok(self.process().try_wait()?.is_some())
+        Ok(self.process().try_wait()?.is_some() && self.reader.is_finished())
     }
 
     /// Any signal.
