@@ -2,9 +2,9 @@
 
 use crate::check::{default_user, value_of};
 use crate::guc::conninfo;
-use crate::{guc, observe, shared};
+use crate::{fence, guc, observe, shared};
 use keeper_core::rejoin::{FILE_OPTIONS, Facts, Files, Partner, Server, plan, unit_in};
-use keeper_core::{Parameters, Role, SystemIdentifier, Timeline};
+use keeper_core::{Kept, Parameters, Role, SystemIdentifier, Timeline};
 use pgrx::prelude::*;
 use pgrx::spi::{Error, SpiClient};
 use std::fs;
@@ -33,6 +33,7 @@ fn facts(fresh_copy: bool) -> Result<Facts, Error> {
         Ok(Facts {
             role,
             fence: shared::published().fence.as_str().to_owned(),
+            left_at: if let Kept::Ours(fence) = fence::read() { Some(fence.left.at) } else { None },
             node_name: guc::node_name(),
             database: guc::database().to_string_lossy().into_owned(),
             fresh_copy,
@@ -52,7 +53,8 @@ fn server(client: &SpiClient, role: Role) -> Result<Server, Error> {
                         current_setting('data_checksums')::bool, current_setting('wal_log_hints')::bool, \
                         current_setting('full_page_writes')::bool, current_setting('restore_command') <> '', \
                         exists (select from pg_replication_slots where slot_type = 'physical' and not temporary), \
-                        current_setting('primary_slot_name')";
+                        current_setting('primary_slot_name'), \
+                        trim(split_part(current_setting('unix_socket_directories'), ',', 1), ' \"')";
     let row = client.select(query, Some(1), &[])?.first();
     let number = |column| Ok::<_, Error>(u32::try_from(row.get::<i32>(column)?.unwrap_or(0)).unwrap_or(0));
     let switch = |column| Ok::<_, Error>(row.get::<bool>(column)?.unwrap_or(false));
@@ -70,6 +72,7 @@ fn server(client: &SpiClient, role: Role) -> Result<Server, Error> {
         },
         major: number(6)?,
         port: number(7)?,
+        socket_directory: row.get::<String>(15)?.unwrap_or_default(),
         system_identifier: SystemIdentifier(row.get::<i64>(8)?.unwrap_or(0).cast_unsigned()),
         timeline: if role == Role::Primary { observe::primary_timeline() } else { Timeline(0) },
         host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -50,6 +50,30 @@ fn overlap(pair: &Pair, old: &Hammer, new: &Hammer, since: i64) -> Result<Option
     Ok((last > first).then_some(last - first))
 }
 
+/// pg_rewind is content with a new primary that has no WAL of the failover any more, and what it leaves behind waits for ever. The plan finds
+/// out while the server still runs, and a copy is the way out.
+#[test]
+fn a_plan_sees_that_the_new_primary_has_lost_its_wal() -> Result<()> {
+    let pair = describe("lostwal").set_on_standby("wal_keep_size = 0").start()?;
+    pair.primary.kill_all()?;
+    pair.wait_promoted(&pair.standby)?;
+    pair.wait_recorded(&pair.standby, 2)?;
+    for _ in 0..3 {
+        pair.standby.sql("postgres", "select txid_current(), pg_switch_wal()")?;
+        pair.standby.sql("postgres", "checkpoint")?;
+    }
+    pair.primary.start()?;
+    pair.wait_status(&pair.primary, "state", "fenced")?;
+    let pid = pair.primary.postmaster_pid();
+    let refused = pair.primary.rejoin().err().context("a plan that should have failed")?;
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("The partner no longer has all WAL since its promotion"), "{refused}");
+    assert_eq!(pair.primary.postmaster_pid(), pid, "the server was stopped");
+
+    pair.primary.rejoin_by_copy()?;
+    pair.wait_until("the old primary to stream", || is_streaming(&pair.standby))
+}
+
 /// A power cut of the rack after a failover: whichever is back first, and however long the other one takes.
 #[test]
 fn both_restart_and_never_are_two_open() -> Result<()> {

@@ -14,7 +14,7 @@ pub use control::unit_in;
 pub use partner::FILE_OPTIONS;
 
 use crate::event::Parameters;
-use crate::ident::{SystemIdentifier, Timeline};
+use crate::ident::{Lsn, SystemIdentifier, Timeline};
 use crate::report::Role;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -29,6 +29,8 @@ pub struct Facts {
     pub role: Role,
     /// What the keeper says of its fence: a text that begins with "fenced" when it is, and goes on with why.
     pub fence: String,
+    /// Where the partner's history left this server's timeline, as the fence on disk says; `None` where it cannot be read.
+    pub left_at: Option<Lsn>,
     /// `pg_keeper.node_name`
     pub node_name: String,
     /// `pg_keeper.database`
@@ -58,6 +60,8 @@ pub struct Server {
     pub account: String,
     /// `port`
     pub port: u32,
+    /// The first of `unix_socket_directories`; empty when there is none.
+    pub socket_directory: String,
     /// The systemd unit that runs the server; empty when none does.
     pub unit: String,
     /// The server is process 1, as in a container that runs nothing else.
@@ -136,8 +140,8 @@ pub fn plan(facts: &Facts) -> Vec<String> {
 
 /// Why this is no server to make a standby of, if it is not.
 fn nothing_to_do(facts: &Facts) -> Option<Vec<String>> {
-    let Facts { role, fence, database, partner, .. } = facts;
-    let status = format!("psql -d {} -x -c 'SELECT * FROM pg_keeper.status'", word(database));
+    let Facts { role, fence, partner, .. } = facts;
+    let status = format!("{} -x -c 'SELECT * FROM pg_keeper.status'", psql(facts));
     if *role == Role::Standby {
         return Some(comments(&[
             "Nothing to do: this server is a standby already.",
@@ -286,9 +290,16 @@ fn partner_name(facts: &Facts) -> &str {
     if facts.partner.node_name.is_empty() { "its partner" } else { &facts.partner.node_name }
 }
 
+/// How a shell on this machine asks this server.
+fn psql(facts: &Facts) -> String {
+    let Server { socket_directory, port, .. } = &facts.server;
+    let host = if socket_directory.is_empty() { "localhost" } else { socket_directory };
+    format!("psql -h {} -p {port} -d {}", word(host), word(&facts.database))
+}
+
 /// What to look at when the server runs again.
 fn afterwards(facts: &Facts) -> Vec<String> {
-    let psql = format!("psql -p {} -d {}", facts.server.port, word(&facts.database));
+    let psql = psql(facts);
     comments(&[
         &format!("When it runs, look at {} and {}:", facts.node_name, partner_name(facts)),
         &format!("  {psql} -x -c 'SELECT * FROM pg_keeper.status'"),

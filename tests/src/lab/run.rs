@@ -160,29 +160,29 @@ fn serves(lab: &Lab, application: usize, server: usize, since: usize) -> Result<
 
 /// Makes a fenced server a standby, by the commands that it prints itself, as the server's user on its host.
 fn rejoin(lab: &Lab, host: &Host, outcome: &mut Outcome) -> Result<()> {
-    // As the first plan says: the other one is kept before anything is stopped.
-    let plan = |call: &str, file: &str| {
-        host.sh_as(
-            "postgres",
-            &format!("psql -d pg_state -XAtqw -c 'select pg_keeper.rejoin_plan({call})' > /tmp/{file}"),
-        )
+    /// What the commands say where they have not begun, and a copy must do.
+    const COPY: &str = "rejoin_plan(fresh_copy => true)";
+    let plan = |call: &str| {
+        host.sh_as("postgres", &format!("psql -d pg_state -XAtqw -c 'select pg_keeper.{call}' > /tmp/rejoin.sh"))?;
+        carry_out(lab, host, "/tmp/rejoin.sh")
     };
-    plan("", "rejoin.sh")?;
-    plan("fresh_copy => true", "fresh_copy.sh")?;
     outcome.rejoined += 1;
-    match carry_out(lab, host, "rejoin.sh") {
-        Err(error) if format!("{error:#}").contains("go on with fresh_copy.sh") => {
-            outcome.copied += 1;
-            carry_out(lab, host, "fresh_copy.sh")
-        }
-        carried_out => carried_out,
+    let Err(error) = plan("rejoin_plan()") else { return Ok(()) };
+    let told = format!("{error:#}");
+    if told.contains(COPY) {
+        outcome.copied += 1;
+        return plan(COPY);
     }
+    // Where they have, the plan for a copy lies beside.
+    let Some((_, copy)) = told.split_once("o on with: sh '") else { return Err(error) };
+    outcome.copied += 1;
+    carry_out(lab, host, copy.split('\'').next().unwrap_or_default())
 }
 
 fn carry_out(lab: &Lab, host: &Host, file: &str) -> Result<()> {
     /// What the commands say when the server's user may not start it.
     const START_IT: &str = "Last, as root: systemctl start";
-    match host.sh_as("postgres", &format!("sh /tmp/{file} 2>&1")) {
+    match host.sh_as("postgres", &format!("sh '{file}' 2>&1")) {
         Err(error) if format!("{error:#}").contains(START_IT) => {
             host.sh(&format!("systemctl start {}", lab.unit())).map(drop)
         }

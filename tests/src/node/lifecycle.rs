@@ -113,7 +113,16 @@ impl Node {
     /// Makes a fenced server a standby of its new primary by the commands that it prints itself, and starts it as ours. Returns the
     /// commands.
     pub fn rejoin(&self) -> Result<String> {
-        let rows = self.sql(KEEPER_DATABASE, "select pg_keeper.rejoin_plan()")?;
+        self.carry_out("select pg_keeper.rejoin_plan()")
+    }
+
+    /// As [`Self::rejoin`], by a copy of the whole new primary.
+    pub fn rejoin_by_copy(&self) -> Result<String> {
+        self.carry_out("select pg_keeper.rejoin_plan(fresh_copy => true)")
+    }
+
+    fn carry_out(&self, query: &str) -> Result<String> {
+        let rows = self.sql(KEEPER_DATABASE, query)?;
         let plan: String = rows.iter().filter_map(|row| row.first()).map(|line| format!("{line}\n")).collect();
         let script = self.folder.join("rejoin.sh");
         fs::write(&script, &plan).with_context(|| format!("write {}", script.display()))?;

@@ -17,6 +17,7 @@ fn fenced() -> Facts {
     Facts {
         role: Role::Primary,
         fence: "fenced: db02 is primary on timeline 2, which left timeline 1 of this server at 0/3000148".into(),
+        left_at: Some(Lsn(0x300_0148)),
         node_name: "db01".into(),
         database: "pg_state".into(),
         fresh_copy: false,
@@ -27,6 +28,7 @@ fn fenced() -> Facts {
             host: "db01.example.org".into(),
             account: "postgres".into(),
             port: 5432,
+            socket_directory: "/var/run/postgresql".into(),
             unit: String::new(),
             is_process_one: false,
             data_checksums: true,

@@ -45,5 +45,5 @@ systemctl --no-ask-password start postgresql@15-main.service || fail 'All is rea
 echo "The old state is in $data.old.$now. Delete it when nothing in it is needed any more."
 )
 # When it runs, look at db01 and db02:
-#   psql -p 5432 -d pg_state -x -c 'SELECT * FROM pg_keeper.status'
-#   psql -p 5432 -d pg_state -c 'SELECT * FROM pg_keeper.check()'
+#   psql -h /var/run/postgresql -p 5432 -d pg_state -x -c 'SELECT * FROM pg_keeper.status'
+#   psql -h /var/run/postgresql -p 5432 -d pg_state -c 'SELECT * FROM pg_keeper.check()'

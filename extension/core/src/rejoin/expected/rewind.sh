@@ -2,8 +2,6 @@
 # Makes db01 a standby of db02 with pg_rewind. Why: fenced: db02 is primary on timeline 2, which left timeline 1 of this server at 0/3000148.
 # For a shell of the user postgres. The first command that fails ends it.
 # What only this server has is undone. If it may be needed, stop the server and copy the data directory first.
-# Should pg_rewind fail half-way, a copy of the whole partner is what is left. Keep that plan before you begin:
-#   psql -p 5432 -d pg_state -XAtc 'SELECT pg_keeper.rejoin_plan(fresh_copy => true)' > fresh_copy.sh
 set -eu
 umask 077
 trap '[ $? = 0 ] || echo "Stopped here: the last command failed, and none after it was run." >&2' EXIT
@@ -33,17 +31,33 @@ source='host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=postg
 # pg_rewind looks for the partner's timeline in its last checkpoint, so there must be one since its promotion.
 psql -XAtqw -d "$source" -c CHECKPOINT -c "SELECT pg_read_binary_file('PG_VERSION')" >/dev/null
 
+# pg_rewind asks nobody whether the partner still has the WAL that a rewound server begins with.
+[ "$(psql -XAtqw -d "$source" -c 'SELECT coalesce(min(substr(name, 9)) <= substr(pg_walfile_name('\''0/3000148'\''), 9), false) FROM pg_ls_dir('\''pg_wal'\'', true, false) name WHERE name ~ '\''^[0-9A-F]{24}$'\''')" = t ] || fail 'The partner no longer has all WAL since its promotion, and a rewound server would wait for it for ever. Nothing has been changed. A copy of the partner does: SELECT pg_keeper.rejoin_plan(fresh_copy => true) prints the commands.'
+
 # pg_rewind brings the partner's configuration files along: this server's own are put back afterwards.
 own=$data.own.$now
 mkdir "$own"
 cp -pRP "$data"/pg_hba.conf "$data"/pg_ident.conf "$data"/postgresql.auto.conf "$data"/postgresql.conf "$data"/postmaster.opts "$own"
+
+# Where pg_rewind does not do, a copy of the whole partner is what is left. Only a server that runs can print that plan.
+copy=$own/fresh_copy.sh
+if pg_ctl -D "$data" status >/dev/null; then
+  psql -h /var/run/postgresql -p 5432 -d pg_state -XAtqw -c 'SELECT pg_keeper.rejoin_plan(fresh_copy => true)' > "$copy"
+else
+  echo 'This server does not run: no plan for a copy is kept.' >&2
+fi
 
 if pg_ctl -D "$data" status >/dev/null; then pg_ctl -D "$data" -m fast -t 3600 stop; fi
 rewound=yes
 pg_rewind --progress --target-pgdata="$data" --source-server="$source" || rewound=no
 
 cp -pRP "$own"/pg_hba.conf "$own"/pg_ident.conf "$own"/postgresql.auto.conf "$own"/postgresql.conf "$own"/postmaster.opts "$data"
-[ $rewound = yes ] || fail 'pg_rewind failed: go on with fresh_copy.sh. If it had not begun to copy, this server is as it was and can be started as well.'
+[ $rewound = yes ] || fail "pg_rewind failed. If it had not begun to copy, this server is as it was and can be started; else go on with: sh '$copy'"
+
+# The last common checkpoint, as pg_rewind has noted it; nothing is noted where nothing was rewound.
+needed=$(sed -n 's/^START WAL LOCATION: .*(file [0-9A-F]\{8\}\([0-9A-F]*\))$/\1/p' "$data/backup_label" 2>/dev/null) || needed=
+[ -z "$needed" ] || ls "$data"/pg_wal/????????"$needed" >/dev/null 2>&1 || fail "Neither server has the WAL segment $needed any more, with which a rewound server begins. Go on with: sh '$copy'"
+
 # A standby of the partner. The last line for a setting is the one that counts.
 touch "$data"/standby.signal
 printf '%s\n' '' "primary_conninfo = 'host=10.0.0.12 port=5432 passfile=/var/lib/postgresql/.pgpass user=keeper application_name=db01'" >> "$data"/postgresql.auto.conf
@@ -52,5 +66,5 @@ printf '%s\n' '' "primary_conninfo = 'host=10.0.0.12 port=5432 passfile=/var/lib
 pg_ctl -D "$data" -l /var/log/postgres.log -t 3600 restart
 )
 # When it runs, look at db01 and db02:
-#   psql -p 5432 -d pg_state -x -c 'SELECT * FROM pg_keeper.status'
-#   psql -p 5432 -d pg_state -c 'SELECT * FROM pg_keeper.check()'
+#   psql -h /var/run/postgresql -p 5432 -d pg_state -x -c 'SELECT * FROM pg_keeper.status'
+#   psql -h /var/run/postgresql -p 5432 -d pg_state -c 'SELECT * FROM pg_keeper.check()'
