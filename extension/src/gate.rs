@@ -237,9 +237,10 @@ pub(crate) fn pass(mut pause: impl FnMut(Duration)) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a commit passes at once.
+/// Whether a commit passes at once. Every commit asks: the same as [`has_permit`], in comparisons that read no table of constants.
 pub(crate) fn lets_pass() -> bool {
-    matches!(has_permit(), Ok(true))
+    let word = WORDS.get().gate.load(Ordering::Acquire);
+    !postmaster_is_dead() && word >= OPEN && (word == u64::MAX || now().as_micros() < word - OPEN)
 }
 
 /// Whether there is a permit at this moment; where there never will be one, why.

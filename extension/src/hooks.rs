@@ -170,9 +170,12 @@ fn refuse_client(gate: Gate) {
 
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE};
-    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) && must_look() {
+    if !must_look() {
+        return;
+    }
+    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) {
         pass_or_raise();
-    } else if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) && must_look() {
+    } else if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
         acknowledge_or_hang_up();
     }
 }
@@ -277,25 +280,36 @@ impl Irrevocable {
         // SAFETY: the caller vouches for the statement, whose utility statement says by its tag what it is.
         unsafe {
             let utility = (*statement).utilityStmt;
-            match utility.as_ref().map(|node| node.type_) {
-                Some(NodeTag::T_TransactionStmt) => match (*utility.cast::<pg_sys::TransactionStmt>()).kind {
-                    TRANS_STMT_COMMIT_PREPARED | TRANS_STMT_ROLLBACK_PREPARED => Irrevocable::Prepared,
-                    _ => Irrevocable::Nothing,
-                },
-                Some(
-                    NodeTag::T_CreatedbStmt
-                    | NodeTag::T_AlterDatabaseStmt
-                    | NodeTag::T_DropdbStmt
-                    | NodeTag::T_CreateTableSpaceStmt
-                    | NodeTag::T_DropTableSpaceStmt
-                    | NodeTag::T_CreateSubscriptionStmt
-                    | NodeTag::T_AlterSubscriptionStmt
-                    | NodeTag::T_DropSubscriptionStmt,
-                ) => Irrevocable::Outside,
-                Some(_) | None => Irrevocable::Nothing,
+            let Some(node) = utility.as_ref() else { return Irrevocable::Nothing };
+            if node.type_ == NodeTag::T_TransactionStmt {
+                let kind = (*utility.cast::<pg_sys::TransactionStmt>()).kind;
+                let is_prepared = kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED;
+                return if is_prepared { Irrevocable::Prepared } else { Irrevocable::Nothing };
             }
+            if acts_outside(node.type_) { Irrevocable::Outside } else { Irrevocable::Nothing }
         }
     }
+}
+
+/// Whether a statement of this kind changes files or another server. Stands by itself, as what decides among so many is a table of constants,
+/// and BEGIN and COMMIT shall read none.
+#[inline(never)]
+fn acts_outside(tag: pg_sys::NodeTag) -> bool {
+    use pg_sys::NodeTag::{
+        T_AlterDatabaseStmt, T_AlterSubscriptionStmt, T_CreateSubscriptionStmt, T_CreateTableSpaceStmt, T_CreatedbStmt,
+        T_DropSubscriptionStmt, T_DropTableSpaceStmt, T_DropdbStmt,
+    };
+    matches!(
+        tag,
+        T_CreatedbStmt
+            | T_AlterDatabaseStmt
+            | T_DropdbStmt
+            | T_CreateTableSpaceStmt
+            | T_DropTableSpaceStmt
+            | T_CreateSubscriptionStmt
+            | T_AlterSubscriptionStmt
+            | T_DropSubscriptionStmt
+    )
 }
 
 /// Guards what is done for good, and is a plain call for every other statement.

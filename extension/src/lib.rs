@@ -8,6 +8,7 @@ mod command;
 mod conf;
 mod connection;
 mod fence;
+mod fork;
 mod gate;
 mod guc;
 mod hooks;
@@ -53,6 +54,7 @@ pub extern "C-unwind" fn _PG_init() {
         BgWorkerStartTime::RecoveryFinished,
         Duration::from_secs(5),
     );
+    fork::forget_handlers();
 }
 
 fn register(name: &str, function: &str, start: BgWorkerStartTime, restart: Duration) {

@@ -7,7 +7,6 @@ use crate::{gate, walsender};
 use keeper_core::{
     Answer, CommandOutcome, Evidence, History, Lsn, Moment, Report, Status, Story, SystemIdentifier, Timeline,
 };
-use nix::time::{ClockId, clock_gettime};
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_shmem_init};
 use std::cell::RefCell;
@@ -288,11 +287,12 @@ pub(crate) fn recorded() -> u32 {
 
 /// Now, on CLOCK_BOOTTIME.
 pub(crate) fn now() -> Moment {
-    // The clock is there on every Linux since 2.6.39; a reading of zero makes every deadline lie ahead, which harms nobody.
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
-        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0) / 1000
-    });
-    Moment::from_micros(time)
+    let mut time = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the structure that is given. From the C library and not from a crate of ours, as every commit comes by. The clock is
+    // there on every Linux since 2.6.39; a reading of zero makes every deadline lie ahead, which harms nobody.
+    unsafe { nix::libc::clock_gettime(nix::libc::CLOCK_BOOTTIME, &raw mut time) };
+    let positive = |part: i64| u64::try_from(part).unwrap_or(0);
+    Moment::from_micros(positive(time.tv_sec) * 1_000_000 + positive(time.tv_nsec) / 1000)
 }
 
 fn random() -> u64 {

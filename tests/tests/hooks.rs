@@ -168,3 +168,30 @@ fn a_standby_refuses_in_the_servers_own_words() -> Result<()> {
     let took = begun.elapsed();
     pair.check(took < Duration::from_secs(2), &format!("it waited {took:?} for a permit that a standby has not"))
 }
+
+/// A page of ours that a session writes to is copied for it: one of every new session's page faults. The library's variables are the server's, set
+/// before it forks, and so every session is to leave them alone (pgrx's handler of `fork` would not).
+#[test]
+fn a_session_writes_to_no_page_of_the_library() -> Result<()> {
+    let pair = describe("pages").start()?;
+    let session = superuser(&pair.primary, "postgres")?;
+    session.rows("create table paged (number int)")?;
+    session.rows("insert into paged values (1)")?;
+    let maps = session.rows("select pg_read_file('/proc/self/smaps')")?;
+    let maps = maps.first().and_then(|row| row.first()).context("no mappings")?;
+    let mut copied = Vec::new();
+    let mut mapping = "";
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Private_Dirty:") if mapping.ends_with("pg_keeper.so") => {
+                copied.push((mapping, words.next().unwrap_or_default()));
+            }
+            Some(word) if !word.ends_with(':') => mapping = line,
+            _ => {}
+        }
+    }
+    assert!(copied.len() >= 2, "the library is not mapped:\n{maps}");
+    assert!(copied.iter().all(|(_, kilobytes)| *kilobytes == "0"), "{copied:#?}");
+    Ok(())
+}
