@@ -27,6 +27,7 @@ unsafe extern "C" {
 /// Takes back the handler by which pgrx forgets, in every forked process, which thread may call the server. A forked process has but one
 /// thread, the same as far as pgrx can see, so nothing is lost. From `_PG_init` only, as its last step.
 pub(crate) fn forget_handlers() {
-    // SAFETY: of what the call may run or forget, this library has registered that handler alone.
+    // SAFETY: of what the call may run or forget, this library has registered that handler alone. A C library that is linked in one day and
+    // calls atexit would see its function run here.
     unsafe { __cxa_finalize(&raw const __dso_handle) }
 }

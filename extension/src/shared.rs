@@ -288,8 +288,8 @@ pub(crate) fn recorded() -> u32 {
 /// Now, on CLOCK_BOOTTIME.
 pub(crate) fn now() -> Moment {
     let mut time = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: fills the structure that is given. From the C library and not from a crate of ours, as every commit comes by. The clock is
-    // there on every Linux since 2.6.39; a reading of zero makes every deadline lie ahead, which harms nobody.
+    // SAFETY: fills the structure that is given. It cannot fail: the clock is there on every Linux since 2.6.39. From
+    // the C library and not from a crate of ours, as every commit comes by.
     unsafe { nix::libc::clock_gettime(nix::libc::CLOCK_BOOTTIME, &raw mut time) };
     let positive = |part: i64| u64::try_from(part).unwrap_or(0);
     Moment::from_micros(positive(time.tv_sec) * 1_000_000 + positive(time.tv_nsec) / 1000)

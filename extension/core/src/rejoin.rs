@@ -182,6 +182,7 @@ fn head(facts: &Facts) -> Vec<String> {
             .to_string(),
         "fail() { printf '%s\\n' \"$1\" >&2; exit 1; }".to_string(),
         format!("PATH={}:$PATH", word(&files.programs)),
+        "export PGCONNECT_TIMEOUT=10".to_string(),
         format!("data={}", word(&files.data_directory)),
         "now=$(date +%Y%m%d%H%M%S)".to_string(),
         String::new(),

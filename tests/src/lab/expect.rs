@@ -176,6 +176,9 @@ pub fn violations(expected: &Expectation, outcome: &Outcome, rounds: usize) -> V
             outcome.failovers, outcome.rejoined
         ));
     }
+    if outcome.copied > 0 {
+        found.push(format!("{} rejoined by a whole copy, where pg_rewind should have done", outcome.copied));
+    }
     if outcome.lost > 0 && !expected.may_lose {
         found.push(format!("{} acknowledged rows lost", outcome.lost));
     }

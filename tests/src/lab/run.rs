@@ -173,10 +173,10 @@ fn rejoin(lab: &Lab, host: &Host, outcome: &mut Outcome) -> Result<()> {
         outcome.copied += 1;
         return plan(COPY);
     }
-    // Where they have, the plan for a copy lies beside.
-    let Some((_, copy)) = told.split_once("o on with: sh '") else { return Err(error) };
+    // Where they have, the commands of a copy lie beside.
+    let Some((_, copy)) = told.split_once("what this file says: ") else { return Err(error) };
     outcome.copied += 1;
-    carry_out(lab, host, copy.split('\'').next().unwrap_or_default())
+    carry_out(lab, host, copy.lines().next().unwrap_or_default()).context(told.clone())
 }
 
 fn carry_out(lab: &Lab, host: &Host, file: &str) -> Result<()> {

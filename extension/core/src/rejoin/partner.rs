@@ -92,10 +92,6 @@ pub(super) fn ask_as_superuser(facts: &Facts) -> Vec<String> {
         ),
         comment("and its password belongs into the passfile or into the environment variable PGPASSWORD."),
         format!("source={}", word(&source)),
-        comment(
-            "pg_rewind looks for the partner's timeline in its last checkpoint, so there must be one since its promotion.",
-        ),
-        "psql -XAtqw -d \"$source\" -c CHECKPOINT -c \"SELECT pg_read_binary_file('PG_VERSION')\" >/dev/null"
-            .to_string(),
+        "psql -XAtqw -d \"$source\" -c \"SELECT pg_read_binary_file('PG_VERSION')\" >/dev/null".to_string(),
     ])
 }

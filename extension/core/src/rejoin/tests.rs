@@ -1,5 +1,7 @@
 //! Whole plans are kept in the folder `expected`, as files that a shell takes.
 
+extern crate std;
+
 use super::*;
 
 fn parameters() -> Parameters {
@@ -226,4 +228,42 @@ fn options_of_newer_versions_are_not_given_to_older_programs() {
     let text = text(&facts);
     assert!(!text.contains("--config-file") && !text.contains("--restore-target-wal"), "{text}");
     holds(&text, "'SHOW transaction_read_only'");
+}
+
+/// What pg_rewind left behind, and whether the commands go on with it.
+#[test]
+fn wal_that_is_missing_after_pg_rewind_is_seen() {
+    const LABEL: &str =
+        "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\nCHECKPOINT LOCATION: 0/2000060\n";
+    let plan = text(&fenced());
+    let from = plan.find("if [ -e \"$data/backup_label\" ]").unwrap();
+    let looks = &plan[from..plan[from..].find("\nfi\n").unwrap() + from + 4];
+    let old = "000000010000000000000003";
+    let (first, fork) = ("000000010000000000000002", "000000020000000000000003");
+    for (label, segments, refusal) in [
+        (None, vec![], None),
+        (Some(LABEL), vec![first, old, fork], None),
+        (Some(LABEL), vec!["000000020000000000000002", fork], None),
+        (
+            Some(LABEL),
+            vec![old, fork],
+            Some("The WAL segment 0000000000000002 of the last common checkpoint is missing"),
+        ),
+        (Some(LABEL), vec![first, old], Some("The partner's WAL segment 0000000000000003 is missing")),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("pg_wal")).unwrap();
+        if let Some(label) = label {
+            std::fs::write(data.path().join("backup_label"), label).unwrap();
+        }
+        for segment in &segments {
+            std::fs::write(data.path().join("pg_wal").join(segment), "").unwrap();
+        }
+        let begin = "set -eu; fail() { printf '%s\\n' \"$1\"; exit 1; }; fork='0000000000000003|t'; copy=copy";
+        let script = format!("{begin}; data='{}'\n{looks}", data.path().display());
+        let ended = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.success(), refusal.is_none(), "{segments:?}: {said}");
+        assert!(said.contains(refusal.unwrap_or_default()), "{segments:?}: {said}");
+    }
 }

@@ -8,6 +8,7 @@ umask 077
 trap '[ $? = 0 ] || echo "Stopped here: the last command failed, and none after it was run." >&2' EXIT
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 PATH=/usr/lib/postgresql/15/bin:$PATH
+export PGCONNECT_TIMEOUT=10
 data=/var/lib/postgresql/15/main
 now=$(date +%Y%m%d%H%M%S)
 
