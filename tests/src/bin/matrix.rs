@@ -77,7 +77,7 @@ fn matrix() -> Result<bool> {
 /// After each case, so that a run that is broken off has a table as well.
 fn write(out: &Path, records: &[Record]) -> Result<()> {
     fs::write(out.join("matrix.md"), report::table(records))?;
-    fs::write(out.join("matrix.json"), format!("{:#}\n", report::json(records))).context("write the table")
+    fs::write(out.join("matrix.json"), report::json(records)).context("write the table")
 }
 
 /// What is asked for.

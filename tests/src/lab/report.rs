@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::account::longest;
 use super::case::CASES;
@@ -61,7 +61,8 @@ pub fn table(records: &[Record]) -> String {
                 Failover::Possible => "may be",
             };
             match (record.expected.failover, record.outcome.failovers) {
-                (Failover::Wanted, 1) | (Failover::Unwanted, 0) => wanted.to_owned(),
+                (Failover::Wanted, count) if usize::try_from(count) == Ok(record.case.rounds) => wanted.to_owned(),
+                (Failover::Unwanted, 0) => wanted.to_owned(),
                 (_, count) => format!("{wanted}, {count}"),
             }
         });
@@ -84,8 +85,8 @@ pub fn table(records: &[Record]) -> String {
     text
 }
 
-/// The same, and more, for programs.
-pub fn json(records: &[Record]) -> Value {
+/// The same, and more, for programs: JSON, an object on each line.
+pub fn json(records: &[Record]) -> String {
     let rows = records.iter().map(|record| {
         let outcome = &record.outcome;
         let failover = match record.expected.failover {
@@ -118,8 +119,9 @@ pub fn json(records: &[Record]) -> Value {
             "seconds": record.took.as_secs_f64(),
             "violations": record.violations,
         })
+        .to_string()
     });
-    Value::Array(rows.collect())
+    format!("[\n{}\n]\n", rows.collect::<Vec<_>>().join(",\n"))
 }
 
 /// How long each application waited at most.
