@@ -27,7 +27,6 @@ const FAULT: &str = "PG_KEEPER_WATCHER_FAULT";
 pub struct Watcher {
     process: Mutex<Child>,
     lines: Arc<Mutex<Vec<Line>>>,
-    reader: thread::JoinHandle<()>,
 }
 
 /// A line of its log and when it came. The time is taken here, so that it needs no trust in the watcher's own.
@@ -106,14 +105,14 @@ impl Watcher {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let mut copy = fs::File::create(folder.join("log"))?;
         let collected = Arc::clone(&lines);
-        let reader = thread::spawn(move || {
+        thread::spawn(move || {
             for text in BufReader::new(output).lines().map_while(Result::ok) {
                 let at = clock::now();
                 let _ = writeln!(copy, "{text}");
                 collected.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(Line { at, text });
             }
         });
-        Ok(Self { process: Mutex::new(process), lines, reader })
+        Ok(Self { process: Mutex::new(process), lines })
     }
 
     /// Everything it has said.
@@ -153,9 +152,9 @@ impl Watcher {
         )
     }
 
-    /// Whether it has ended by itself, and all that it said is here.
+    /// Whether it has ended by itself. Its last words may still be on their way: what it started may hold its output open.
     pub fn has_ended(&self) -> Result<bool> {
-        Ok(self.process().try_wait()?.is_some() && self.reader.is_finished())
+        Ok(self.process().try_wait()?.is_some())
     }
 
     /// Any signal.

@@ -102,7 +102,7 @@ fn the_daemon_is_killed_at_every_step() -> Result<()> {
                         daemon.count("restart finished") == 0,
                         wait::Hopeless("it has finished; was it built with the feature fault_points?")
                     );
-                    daemon.has_ended()
+                    Ok(daemon.has_ended()? && daemon.count("fault point ") > 0)
                 },
             )?;
             Ok(Some(daemon.log()))
