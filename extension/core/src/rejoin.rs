@@ -291,11 +291,15 @@ fn partner_name(facts: &Facts) -> &str {
     if facts.partner.node_name.is_empty() { "its partner" } else { &facts.partner.node_name }
 }
 
-/// How a shell on this machine asks this server.
+/// How a shell on this machine asks this server. A fence lets a superuser in through a Unix socket alone; where there is none, it is the role
+/// that may look.
 fn psql(facts: &Facts) -> String {
     let Server { socket_directory, port, .. } = &facts.server;
-    let host = if socket_directory.is_empty() { "localhost" } else { socket_directory };
-    format!("psql -h {} -p {port} -d {}", word(host), word(&facts.database))
+    let host = match socket_directory.as_str() {
+        "" => format!("localhost -U {}", word(&facts.partner.user)),
+        directory => word(directory),
+    };
+    format!("psql -h {host} -p {port} -d {}", word(&facts.database))
 }
 
 /// What to look at when the server runs again.

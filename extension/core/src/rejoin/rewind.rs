@@ -59,7 +59,7 @@ fn fork(facts: &Facts) -> Option<Lsn> {
 }
 
 fn ask_for_wal(facts: &Facts) -> Vec<String> {
-    let Some(fork) = fork(facts) else { return Vec::new() };
+    let Some(fork) = fork(facts) else { return not_asked(facts) };
     let query = format!(
         "SELECT substr(pg_walfile_name('{fork}'), 9), coalesce(min(substr(name, 9)) <= substr(pg_walfile_name('{fork}'), 9), false) \
          FROM pg_ls_dir('pg_wal', true, false) name WHERE name ~ '^[0-9A-F]{{24}}$'"
@@ -75,6 +75,21 @@ fn ask_for_wal(facts: &Facts) -> Vec<String> {
         "ask_for_wal".to_string(),
         String::new(),
     ]
+}
+
+/// Says that nobody asks for the WAL here, why, and how the reader sees that it is missing.
+fn not_asked(facts: &Facts) -> Vec<String> {
+    let why = if facts.server.restores_wal {
+        "restore_command is set, and what the partner no longer has may be in the archive"
+    } else {
+        "the fence is not on disk, so it is not known where the timelines parted"
+    };
+    let mut lines = comments(&[
+        &format!("Nobody asks here whether the partner still has the WAL that a rewound server begins with: {why}."),
+        "Without, the server's log repeats that a requested WAL segment has already been removed. Then go on with what fresh_copy.sh says, below.",
+    ]);
+    lines.push(String::new());
+    lines
 }
 
 fn set_aside(facts: &Facts) -> Vec<String> {

@@ -220,6 +220,27 @@ fn process_one_of_a_container_is_stopped_from_outside() {
 }
 
 #[test]
+fn a_plan_that_does_not_ask_for_wal_says_so() {
+    let mut archived = fenced();
+    archived.server.restores_wal = true;
+    let mut fence_lost = fenced();
+    fence_lost.left_at = None;
+    for (facts, why) in [(archived, "restore_command is set"), (fence_lost, "the fence is not on disk")] {
+        let text = text(&facts);
+        holds(&text, "# Nobody asks here whether the partner still has the WAL");
+        holds(&text, why);
+        assert!(!text.contains("ask_for_wal"), "{text}");
+    }
+}
+
+#[test]
+fn without_a_unix_socket_the_role_that_may_look_asks() {
+    let mut facts = odd();
+    facts.server.socket_directory = String::new();
+    holds(&text(&facts), "\n#   psql -h localhost -U 'Keep\\er' -p 5432 -d pg_state -x -c ");
+}
+
+#[test]
 fn options_of_newer_versions_are_not_given_to_older_programs() {
     let mut facts = debian();
     facts.server.restores_wal = true;
