@@ -52,6 +52,15 @@ pub enum GateKind {
 }
 
 impl Gate {
+    /// Whether a commit passes at this instant, for which the clock is read where it matters.
+    #[inline]
+    pub fn lets_pass(self, now: impl FnOnce() -> Moment) -> bool {
+        match self {
+            Gate::Closed | Gate::Fenced => false,
+            Gate::Open { until } => until == Moment::NEVER || now() < until,
+        }
+    }
+
     /// The gate without its permit.
     pub fn kind(self) -> GateKind {
         match self {

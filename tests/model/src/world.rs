@@ -157,10 +157,13 @@ impl World {
         let server = self.server(who);
         let protections = &scenario.protections;
         !server.disk.standby
-            && server.running().is_some_and(|memory| match memory.gate {
-                Gate::Closed => !protections.return_guard,
-                Gate::Fenced => !protections.fence,
-                Gate::Open { until } => !protections.permit || server.clock.reads(self.now) < until,
+            && server.running().is_some_and(|memory| {
+                let is_protected = match memory.gate {
+                    Gate::Closed => protections.return_guard,
+                    Gate::Fenced => protections.fence,
+                    Gate::Open { .. } => protections.permit,
+                };
+                !is_protected || memory.gate.lets_pass(|| server.clock.reads(self.now))
             })
     }
 
