@@ -179,11 +179,11 @@ impl Builder {
         self
     }
 
-    /// With fsync, and a standby made by pg_basebackup: as people run it, and slower to start.
+    /// With fsync, a standby made by pg_basebackup, and what pg_rewind needs: as people run it, and slower to start.
     pub fn as_in_production(mut self) -> Self {
         self.durable = true;
         self.by_base_backup = true;
-        self
+        self.set("wal_log_hints = on")
     }
 
     /// Each server in a network namespace of its own, with a cable that can be cut. Needs root.
