@@ -1,10 +1,10 @@
 //! How fast it is, and what it costs. Speed is judged here and not in tests.
 //!
-//! Settings come from the environment: `N` outages of each kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3), `MINUTES` of pgbench
-//! for each load (2), `LOADS`, a list of tpcb, select and connect, `CONTROL` (on: the extension is in both pairs, so that what the ratios
-//! are off by is noise), `IDLE` seconds to look at an idle keeper (30), `FLEET`, numbers of watchers (0,1,20,200), `CALM` seconds to look at a fleet in the
-//! calm (20), and `PARTS`, a list of outage, idle, pgbench, and, unless it is named, not of fleet. Exits with 1
-//! when a figure misses its target or is not sure enough to tell.
+//! Settings come from the environment: `PARTS`, a list of outage, idle, pgbench, and, unless it is named, not of fleet; `N` outages of each
+//! kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3); `IDLE` seconds to look at an idle keeper (30); `MINUTES` of pgbench for each
+//! load (2), `LOADS`, a list of tpcb, select and connect, `LIBRARY` (another than pg_keeper, to see what any costs), `CONTROL` (on: both
+//! pairs have it, so that what the ratios are off by is noise); `FLEET`, numbers of watchers (0,1,20,200), `CALM` seconds to look at a
+//! fleet in the calm (20). Exits with 1 when a figure misses its target or is not sure enough to tell.
 
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -180,13 +180,15 @@ fn throughput() -> Result<bool> {
     let words = loads.split([',', ' ']).filter(|word| !word.is_empty());
     let loads: Vec<Load> = words.map(str::parse).collect::<Result<_>>().context("LOADS")?;
     let each = Duration::try_from_secs_f64(variable("MINUTES", 2.0)? * 60.0).context("MINUTES")?;
+    let library = variable("LIBRARY", load::KEEPER.to_owned())?;
     let control = variable("CONTROL", "off".to_owned())? == "on";
-    println!("pgbench, {each:?} for each load, quarters of a second with the extension and without it in turn:");
+    println!("pgbench, {each:?} for each load, with {library} and without it at the same time on one processor:");
     if control {
-        println!("  CONTROL: the extension is in both pairs, and nothing is without it.");
+        println!("  CONTROL: both pairs have it, and nothing is without it.");
     }
     let mut met = true;
-    for measured in load::compare(&loads, each, control, |text| eprintln!("  {text}"))? {
+    let compared = [library.as_str(), if control { library.as_str() } else { "" }];
+    for measured in load::compare(&loads, each, compared, |text| eprintln!("  {text}"))? {
         met &= report_load(&measured)?;
     }
     Ok(met)
@@ -214,8 +216,8 @@ fn report_load(measured: &Measured) -> Result<bool> {
     } else {
         "target >= 0.99: NOT DECIDED, it lies within the noise; raise MINUTES".to_owned()
     };
-    line("transactions per second", throughput, throughput_ratio, &verdict)?;
-    line("µs of CPU per transaction, both servers", cpu, cpu_ratio, "less is better; not judged")?;
+    line("transactions per second of processor time", throughput, throughput_ratio, &verdict)?;
+    line("µs of it per transaction, both servers", cpu, cpu_ratio, "less is better; not judged")?;
     println!();
     Ok(met)
 }
