@@ -5,7 +5,8 @@
 //!
 //! Every connection and every transaction of every session comes through here, so in the calm a hook is a plain function that reads a
 //! few words: no guard of pgrx around it, no function of the server through pgrx's own. Both touch pages that a new session would
-//! otherwise leave alone. Guarded is what waits or refuses.
+//! otherwise leave alone. Guarded is what waits or refuses. And the plain ones lie side by side in a section of their own
+//! (`pg_keeper_hooks`), for the kernel maps a library's code page group by page group, a fault for each.
 //!
 //! - Authentication: ordinary clients are sent away at once by 57P03, which makes libpq try the next host and pg_isready say «rejecting».
 //! - Before a commit or a PREPARE of a transaction that wrote, while it can still be aborted.
@@ -86,6 +87,7 @@ pub(crate) fn install() {
 }
 
 /// Calls whatever was there before, and then looks. The frame owns nothing, so that an error of the other hook passes through it untouched.
+#[unsafe(link_section = "pg_keeper_hooks")]
 unsafe extern "C-unwind" fn on_authentication(port: *mut Port, status: c_int) {
     // SAFETY: set once, before this process was started; the arguments are those that the server gave.
     unsafe {
@@ -168,6 +170,7 @@ fn refuse_client(gate: Gate) {
         .report(PgLogLevel::FATAL);
 }
 
+#[unsafe(link_section = "pg_keeper_hooks")]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE};
     if !must_look() {
@@ -294,6 +297,7 @@ impl Irrevocable {
 /// Whether a statement of this kind changes files or another server. Stands by itself, as what decides among so many is a table of constants,
 /// and BEGIN and COMMIT shall read none.
 #[inline(never)]
+#[unsafe(link_section = "pg_keeper_hooks")]
 fn acts_outside(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::{
         T_AlterDatabaseStmt, T_AlterSubscriptionStmt, T_CreateSubscriptionStmt, T_CreateTableSpaceStmt, T_CreatedbStmt,
@@ -317,6 +321,7 @@ fn acts_outside(tag: pg_sys::NodeTag) -> bool {
 /// No guard of pgrx stands around that call: it would catch every error of a utility statement (COPY, DO and CALL among them) and raise
 /// it anew without its constraint, position and place. The frame owns nothing, so an error may leave it as it leaves the server's own.
 #[allow(clippy::too_many_arguments)]
+#[unsafe(link_section = "pg_keeper_hooks")]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
