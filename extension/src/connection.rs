@@ -9,9 +9,8 @@ mod target;
 pub(crate) use target::Target;
 
 use crate::resolve::Resolver;
-use keeper_core::{
-    Answer, Event, Farewell, History, Lsn, Moment, Reply, Report, SqlState, Stage, SystemIdentifier, Timeline,
-};
+use crate::wait::Interest;
+use keeper_core::{Answer, Event, Farewell, History, Identity, Moment, Reply, Report, SqlState, Stage};
 use pgrx::pg_sys;
 use session::{Direction, Outcome, Progress, Session};
 use std::borrow::Cow;
@@ -23,9 +22,13 @@ use target::{Place, Places};
 pub(crate) struct Connection {
     phase: Phase,
     session: Option<Session>,
+    /// How many there have been.
+    sessions: u64,
     /// Whether a keepalive on this session has come to its end before: from then on its loss is told as [`Event::ConnectionLost`], for a
     /// connection that stood idle says nothing about the server of now.
     kept: bool,
+    /// The partner's report says on this session what the system's question asks for, so the report is asked for alone.
+    report_identifies: bool,
     /// The history that this session has fetched.
     history: Option<History>,
     /// An end that is known without any exchange.
@@ -60,16 +63,8 @@ struct Exchange {
 /// The questions, in their order, each with what was learnt before it.
 enum Question {
     System,
-    Report(Identity),
+    Report(Option<Identity>),
     History(Identity, Report),
-}
-
-/// The answer to `IDENTIFY_SYSTEM`.
-#[derive(Clone, Copy)]
-struct Identity {
-    system_identifier: SystemIdentifier,
-    timeline: Timeline,
-    lsn: Lsn,
 }
 
 /// What follows from an answer to a question.
@@ -83,7 +78,9 @@ impl Connection {
         Connection {
             phase: Phase::Closed,
             session: None,
+            sessions: 0,
             kept: false,
+            report_identifies: false,
             history: None,
             ended: None,
             places: Vec::new(),
@@ -98,7 +95,7 @@ impl Connection {
     /// a slow name server shows as such and not as a silent partner.
     pub(crate) fn ask(&mut self, target: &Target, resolver: &mut Resolver, now: Moment, patience: Duration) {
         if matches!(self.phase, Phase::Idle) && self.session.is_some() {
-            self.put(Question::System);
+            self.put(if self.report_identifies { Question::Report(None) } else { Question::System });
             return;
         }
         self.close();
@@ -116,7 +113,7 @@ impl Connection {
     }
 
     /// The socket to wait for, and for what. To be asked anew before every wait.
-    pub(crate) fn interest(&self) -> Option<(i32, i32)> {
+    pub(crate) fn interest(&self) -> Option<Interest> {
         let events = match &self.phase {
             Phase::Closed | Phase::Resolving(_) => return None,
             Phase::Connecting(Direction::Read) | Phase::Idle => pg_sys::WL_SOCKET_READABLE,
@@ -124,7 +121,9 @@ impl Connection {
             Phase::Asking(exchange) if exchange.unsent => pg_sys::WL_SOCKET_READABLE | pg_sys::WL_SOCKET_WRITEABLE,
             Phase::Asking(_) => pg_sys::WL_SOCKET_READABLE,
         };
-        Some((self.session.as_ref()?.socket()?, i32::try_from(events).ok()?))
+        // While it connects, libpq goes from socket to socket.
+        let session = (!matches!(self.phase, Phase::Connecting(_))).then_some(self.sessions);
+        Some(Interest { socket: self.session.as_ref()?.socket()?, events, session })
     }
 
     /// Whether [`Connection::advance`] must be called every few milliseconds, as there is no socket that would wake the worker.
@@ -167,6 +166,7 @@ impl Connection {
             Ok(session) => {
                 self.places = places;
                 self.session = Some(session);
+                self.sessions += 1;
                 self.phase = Phase::Connecting(Direction::Write);
             }
             Err(message) => self.end(Reply::Transport { stage: Stage::Connecting, message }),
@@ -283,15 +283,21 @@ impl Connection {
     fn digest(&mut self, question: Question, row: &[String]) -> Next {
         let (identity, report) = match question {
             Question::System => {
-                return match Identity::read(row) {
-                    Some(identity) => Next::Ask(Question::Report(identity)),
+                return match Identity::parse(row) {
+                    Some(identity) => Next::Ask(Question::Report(Some(identity))),
                     None => Next::End(Reply::Unreadable("its answer to IDENTIFY_SYSTEM is not understood".into())),
                 };
             }
-            Question::Report(identity) => match Report::parse(row.first().map_or("", String::as_str)) {
-                Ok(report) => (identity, report),
-                Err(error) => return Next::End(Reply::Unreadable(error.to_string())),
-            },
+            Question::Report(asked) => {
+                let text = row.first().map_or("", String::as_str);
+                let reported = Identity::in_report(text);
+                self.report_identifies = reported.is_some();
+                match (reported.or(asked), Report::parse(text)) {
+                    (Some(identity), Ok(report)) => (identity, report),
+                    (_, Err(error)) => return Next::End(Reply::Unreadable(error.to_string())),
+                    (None, Ok(_)) => return Next::Ask(Question::System),
+                }
+            }
             Question::History(identity, report) => {
                 match History::parse(identity.timeline, row.get(1).map_or("", String::as_str)) {
                     Ok(history) => self.history = Some(history),
@@ -347,24 +353,12 @@ impl Connection {
         self.phase = Phase::Closed;
         self.session = None;
         self.kept = false;
+        self.report_identifies = false;
         self.history = None;
     }
 
     fn end(&mut self, reply: Reply) {
         self.phase = Phase::Closed;
         self.ended = Some(Event::KeepaliveEnded(reply));
-    }
-}
-
-impl Identity {
-    fn read(row: &[String]) -> Option<Identity> {
-        let [system_identifier, timeline, lsn, ..] = row else {
-            return None;
-        };
-        Some(Identity {
-            system_identifier: SystemIdentifier(system_identifier.parse().ok()?),
-            timeline: Timeline(timeline.parse().ok()?),
-            lsn: lsn.parse().ok()?,
-        })
     }
 }

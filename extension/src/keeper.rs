@@ -9,6 +9,7 @@ use crate::connection::{Connection, Target};
 use crate::observe::{self, Observer};
 use crate::resolve::Resolver;
 use crate::shared::{self, Published, SharedStory, now};
+use crate::wait::Wait;
 use crate::{fence, gate, guc, log, names};
 use keeper_core::{
     Action, Command, CommandOutcome, Event, FENCE_FILE, Inert, Level, Moment, Node, Notice, Reply, Settings, Start,
@@ -49,6 +50,7 @@ struct Keeper {
     target: Option<Target>,
     command: Option<(Command, Running)>,
     events: VecDeque<Event>,
+    wait: Wait,
 }
 
 impl Keeper {
@@ -69,6 +71,7 @@ impl Keeper {
             target: None,
             command: None,
             events: VecDeque::new(),
+            wait: Wait::new(),
         };
         gate::enter_keeper();
         // The postmaster's list of bad values is as old as the server.
@@ -221,19 +224,9 @@ impl Keeper {
     /// The one wait.
     fn sleep(&mut self) {
         let timeout = self.timeout(now());
-        let (socket, interest) = self.connection.interest().unwrap_or((-1, 0));
-        let flags = pg_sys::WL_LATCH_SET.cast_signed()
-            | pg_sys::WL_TIMEOUT.cast_signed()
-            | pg_sys::WL_POSTMASTER_DEATH.cast_signed()
-            | interest;
-        // SAFETY: MyLatch is this process' own; the socket belongs to the connection, which lives as long as this call.
-        let woke = unsafe {
-            let woke = pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, flags, socket, timeout, pg_sys::PG_WAIT_EXTENSION);
-            pg_sys::ResetLatch(pg_sys::MyLatch);
-            woke
-        };
+        let postmaster_gone = self.wait.wait(self.connection.interest(), timeout);
         pgrx::check_for_interrupts!();
-        if BackgroundWorker::sigterm_received() || woke & pg_sys::WL_POSTMASTER_DEATH.cast_signed() != 0 {
+        if BackgroundWorker::sigterm_received() || postmaster_gone {
             // What still runs on an administrator's behalf ends with the keeper: proc_exit runs no destructors.
             self.command = None;
             self.connection.close();

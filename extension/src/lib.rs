@@ -22,6 +22,7 @@ mod rejoin;
 mod resolve;
 mod shared;
 mod status;
+mod wait;
 mod walsender;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};

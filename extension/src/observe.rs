@@ -1,7 +1,7 @@
 //! The one look at the server that a wake of the keeper takes.
 
 use crate::{gate, names, shared};
-use keeper_core::{History, Lsn, Observation, Parameters, SystemIdentifier, Timeline};
+use keeper_core::{History, Identity, Lsn, Observation, Parameters, SystemIdentifier, Timeline};
 use pgrx::prelude::*;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ impl Observer {
         let position = if in_recovery { standby_position() } else { primary_position() };
         Observation {
             in_recovery,
-            standby_signal: Path::new("standby.signal").exists(),
+            standby_signal: in_recovery && Path::new("standby.signal").exists(),
             system_identifier: SystemIdentifier(system_identifier),
             timeline: position.timeline,
             history: self.history_of(position.timeline),
@@ -72,6 +72,22 @@ pub(crate) fn parameters() -> Parameters {
     }
 }
 
+/// What a WAL sender answers to `IDENTIFY_SYSTEM` at this moment (`IdentifySystem`, `GetStandbyFlushRecPtr`, `walsender.c`).
+pub(crate) fn identity() -> Identity {
+    // SAFETY: reads shared memory that exists in every process attached to it.
+    let (in_recovery, system_identifier) = unsafe { (pg_sys::RecoveryInProgress(), pg_sys::GetSystemIdentifier()) };
+    let (timeline, lsn) = if in_recovery {
+        let (received, replayed) = (received(), replayed());
+        // What was received on another timeline than is replayed is no part of it yet.
+        let flushed = if received.0 == replayed.0 { received.1.max(replayed.1) } else { replayed.1 };
+        (replayed.0, flushed)
+    } else {
+        let position = primary_position();
+        (position.timeline, position.received)
+    };
+    Identity { system_identifier: SystemIdentifier(system_identifier), timeline, lsn }
+}
+
 /// The timeline that this server, out of recovery, writes.
 pub(crate) fn primary_timeline() -> Timeline {
     primary_position().timeline
@@ -99,14 +115,24 @@ fn primary_position() -> Position {
 }
 
 fn standby_position() -> Position {
-    let (mut received_timeline, mut replayed_timeline) = (0, 0);
-    // SAFETY: both read shared memory under its spinlock; the pointers are to locals of the right type.
-    let (received, replayed) = unsafe {
-        let received = walreceiver::GetWalRcvFlushRecPtr(std::ptr::null_mut(), &raw mut received_timeline);
-        (received, pg_sys::GetXLogReplayRecPtr(&raw mut replayed_timeline))
-    };
-    let timeline = received_timeline.max(replayed_timeline);
-    Position { timeline: Timeline(timeline), received: Lsn(received), replayed: Lsn(replayed) }
+    let ((received_timeline, received), (replayed_timeline, replayed)) = (received(), replayed());
+    Position { timeline: received_timeline.max(replayed_timeline), received, replayed }
+}
+
+/// How far the WAL receiver has written the WAL out, and on which timeline.
+fn received() -> (Timeline, Lsn) {
+    let mut timeline = 0;
+    // SAFETY: reads shared memory under its spinlock; the pointer is to a local of the right type, and the other one may be null.
+    let lsn = unsafe { walreceiver::GetWalRcvFlushRecPtr(std::ptr::null_mut(), &raw mut timeline) };
+    (Timeline(timeline), Lsn(lsn))
+}
+
+/// How far the WAL was replayed, and on which timeline.
+fn replayed() -> (Timeline, Lsn) {
+    let mut timeline = 0;
+    // SAFETY: as above.
+    let lsn = unsafe { pg_sys::GetXLogReplayRecPtr(&raw mut timeline) };
+    (Timeline(timeline), Lsn(lsn))
 }
 
 fn is_streaming() -> bool {

@@ -3,7 +3,7 @@
 //! The keeper publishes after every step; the recorder, `SHOW pg_keeper.report` and the SQL functions read. Everything is copied in and out
 //! under the lock, so a reader that is stopped holds up nobody for longer than a copy, and nothing here is the only copy of a decision.
 
-use crate::{gate, walsender};
+use crate::{gate, observe, walsender};
 use keeper_core::{
     Answer, CommandOutcome, Evidence, History, Lsn, Moment, Report, Status, Story, SystemIdentifier, Timeline,
 };
@@ -320,11 +320,13 @@ pub(crate) extern "C-unwind" fn show_report() -> *const c_char {
 
 /// The report of this moment; empty while no keeper has spoken.
 fn report() -> String {
+    // In the order in which one who asks for both hears them.
+    let identity = observe::identity();
     walsender::serve_keeper();
     let published = published();
     let (promise, permit, keeper_age) = gate::of_this_moment();
     match published.report.as_str() {
         "" => String::new(),
-        text => Report::at_answer(text, promise, permit, keeper_age),
+        text => Report::at_answer(text, identity, promise, permit, keeper_age),
     }
 }

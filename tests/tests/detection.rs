@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use keeper_tests::clock::{as_micros, milliseconds, now};
 use keeper_tests::fault::{Fault, cut_keepalives};
+use keeper_tests::install::run;
 use keeper_tests::mounts;
 use keeper_tests::netns;
+use keeper_tests::node::Node;
 use keeper_tests::pair::Pair;
 use keeper_tests::process;
 use keeper_tests::state::failover_log;
@@ -230,5 +232,49 @@ fn the_row_tells_what_was_missed() -> Result<()> {
     let (promoted, recorded) = (row.integer("promoted_us")?, row.integer("recorded_us")?);
     assert!(answered < detected && detected < promoted && promoted <= recorded, "{row}");
     assert_eq!(failover_log(&pair.standby)?.len(), 2);
+    Ok(())
+}
+
+/// Its report says as well who the partner is and how far, so a keepalive is one question, where it used to be two.
+#[test]
+fn a_keepalive_is_one_question() -> Result<()> {
+    let time = Duration::from_millis(100);
+    let pair = Pair::describe("question").keepalive_time(time).keepalive_count(50).set("log_replication_commands = on");
+    let pair = pair.set("log_line_prefix = '%a: '").start()?;
+    pair.wait_armed()?;
+    for node in [&pair.primary, &pair.standby] {
+        let asked = |command: &str| {
+            let text = format!("received replication command: {command}");
+            node.log().lines().filter(|line| line.starts_with("pg_keeper: ") && line.contains(&text)).count()
+        };
+        pair.wait_until("thirty keepalives", || Ok(asked("SHOW pg_keeper.report") >= 30))?;
+        let connections = asked("IDENTIFY_SYSTEM");
+        assert!((1..5).contains(&connections), "asked {connections} times who it is\n{}", pair.evidence());
+    }
+    Ok(())
+}
+
+/// What the report says of the server is what IDENTIFY_SYSTEM answers, on the old timeline and on the new one.
+#[test]
+fn the_report_says_who_the_server_is() -> Result<()> {
+    let pair = Pair::describe("identity").start()?;
+    let answer = |node: &Node, command: &str| -> Result<String> {
+        let mut psql = node.psql("replication=true")?;
+        run(psql.args(["--tuples-only", "--no-align", "--field-separator=,", "--command", command]))
+    };
+    let alike = |node: &Node| {
+        pair.wait_until("the report to say what IDENTIFY_SYSTEM answers", || {
+            let (identity, report) = (answer(node, "IDENTIFY_SYSTEM")?, answer(node, "SHOW pg_keeper.report")?);
+            let columns: Vec<&str> = identity.trim().split(',').take(3).collect();
+            Ok(report.split_whitespace().any(|word| word == format!("identity={}", columns.join(","))))
+        })
+    };
+    pair.wait_armed()?;
+    alike(&pair.primary)?;
+    alike(&pair.standby)?;
+    pair.primary.kill_all()?;
+    pair.wait_promoted(&pair.standby)?;
+    alike(&pair.standby)?;
+    assert!(answer(&pair.standby, "SHOW pg_keeper.report")?.contains(",2,"));
     Ok(())
 }

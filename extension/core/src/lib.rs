@@ -40,7 +40,7 @@ pub use history::{Branch, History, HistoryError, Relation, Switch};
 pub use ident::{Lsn, ParseLsnError, SystemIdentifier, Timeline};
 pub use node::{Evidence, Node, Start};
 pub use promotion::Story;
-pub use report::{Answer, Report, ReportError, Role, Sight, Synchronous};
+pub use report::{Answer, Identity, Report, ReportError, Role, Sight, Synchronous};
 pub use settings::{Inert, OnStandbyLoss, OnUnknownPartner, Settings};
 pub use status::{PartnerState, State, Status};
 pub use time::Moment;

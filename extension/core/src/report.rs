@@ -2,7 +2,7 @@
 //!
 //! The extension shows a [`Report`] as the read-only setting `pg_keeper.report`, which the partner asks for with `SHOW`. It is one line of
 //! `key=value` words. A reader passes over keys that it does not know and has a default for all but the first three, so that a pair whose
-//! nodes run different versions goes on working.
+//! nodes run different versions goes on working. With the [`Identity`] in it, it is the whole answer of most keepalives.
 
 use crate::event::Parameters;
 use crate::gate::GateKind;
@@ -101,6 +101,35 @@ pub struct Sight {
     pub sqlstate: String,
 }
 
+/// Which server answers, and how far it is: what the replication command `IDENTIFY_SYSTEM` says, and since version 0.2.0 the report too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The identity of the cluster.
+    pub system_identifier: SystemIdentifier,
+    /// The timeline that is written (primary) or replayed (standby).
+    pub timeline: Timeline,
+    /// Flushed up to here.
+    pub lsn: Lsn,
+}
+
+impl Identity {
+    /// The identity in a report's text; `None` where it is not said, as the first version does not.
+    pub fn in_report(text: &str) -> Option<Identity> {
+        let words: Vec<&str> = value(text, "identity")?.split(',').collect();
+        Identity::parse(&words)
+    }
+
+    /// Reads the first columns of the answer to `IDENTIFY_SYSTEM`.
+    pub fn parse(words: &[impl AsRef<str>]) -> Option<Identity> {
+        let [system_identifier, timeline, lsn, ..] = words else { return None };
+        Some(Identity {
+            system_identifier: SystemIdentifier(system_identifier.as_ref().parse().ok()?),
+            timeline: Timeline(timeline.as_ref().parse().ok()?),
+            lsn: lsn.as_ref().parse().ok()?,
+        })
+    }
+}
+
 /// A report that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
@@ -163,11 +192,19 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// The report's text with what only the moment of answering knows: what is left of the promise, and the age of the keeper's word.
-    pub fn at_answer(text: &str, promise: Duration, permit: Duration, keeper_age: Duration) -> String {
+    /// The report's text with what only the moment of answering knows: who answers, what is left of the promise, and the age of the keeper's
+    /// word.
+    pub fn at_answer(
+        text: &str,
+        identity: Identity,
+        promise: Duration,
+        permit: Duration,
+        keeper_age: Duration,
+    ) -> String {
         let lasting = |word: &&str| !AT_ANSWER.iter().any(|key| word.starts_with(key));
         let words = text.split(' ').filter(lasting).collect::<Vec<_>>().join(" ");
-        words + &at_answer(promise, permit, keeper_age)
+        let Identity { system_identifier, timeline, lsn } = identity;
+        format!("{words} identity={system_identifier},{timeline},{lsn}{}", at_answer(promise, permit, keeper_age))
     }
 
     /// Reads what [`Report`]'s `Display` wrote, by this version or another.
@@ -175,7 +212,7 @@ impl Report {
     /// # Errors
     /// The key that is missing or unreadable, of those that every version writes.
     pub fn parse(text: &str) -> Result<Report, ReportError> {
-        let value = |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = |key: &str| value(text, key);
         let number = |key: &str| value(key).and_then(|digits| digits.parse::<u64>().ok());
         let role = match value("role") {
             Some("primary") => Role::Primary,
@@ -209,7 +246,12 @@ impl Report {
     }
 }
 
-/// The words that only the moment of answering knows.
+/// The value of a key in a report's text.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The words that only the moment of answering knows, and a report has in any case.
 const AT_ANSWER: [&str; 3] = ["promise_us=", "permit_us=", "keeper_age_us="];
 
 fn at_answer(promise: Duration, permit: Duration, keeper_age: Duration) -> String {
@@ -279,8 +321,11 @@ mod tests {
             assert_eq!(Report::parse(&report.to_string()), Ok(report));
         }
         let later = Report { promise: Duration::from_millis(1), keeper_age: Duration::from_secs(9), ..report.clone() };
-        let text = Report::at_answer(&report.to_string(), later.promise, later.permit, later.keeper_age);
+        let identity =
+            Identity { system_identifier: SystemIdentifier(u64::MAX), timeline: Timeline(26), lsn: Lsn(0x1_2000_0148) };
+        let text = Report::at_answer(&report.to_string(), identity, later.promise, later.permit, later.keeper_age);
         assert_eq!(Report::parse(&text), Ok(later));
+        assert_eq!(Identity::in_report(&text), Some(identity));
     }
 
     #[test]
@@ -291,6 +336,8 @@ mod tests {
         assert_eq!(report.keepalive_count, 0);
         assert_eq!(report.sight.state, PartnerState::Unknown);
         assert_eq!(report.version, Version::FIRST);
+        assert_eq!(Identity::in_report("role=primary instance=1 node=db01"), None);
+        assert_eq!(Identity::in_report("role=primary identity=7,1"), None);
         assert_eq!(Report::parse("role=primary instance=1 node=db01\nlifted yes").unwrap().node_name, "db01");
         assert_eq!(Report::parse("instance=1 node=db01"), Err(ReportError::Key("role")));
         assert_eq!(Report::parse("role=primary node=db01"), Err(ReportError::Key("instance")));
