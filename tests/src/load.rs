@@ -1,10 +1,11 @@
 //! What a transaction costs with the extension and without it, as pgbench runs it.
 //!
 //! Two like pairs run the same load at the same time on one processor, a client each, and what counts is the processor time that each of
-//! them took for its transactions: that of all its servers' processes and of its pgbench. A processor that does nothing else gives as many
-//! transactions per second as go into a second of its time, so this is throughput. How fast a machine computes changes within milliseconds
-//! (other guests of a virtual machine's host, its clock), and by far more than an extension costs: two loads that share each of
-//! these milliseconds meet the same machine, two that take turns of a quarter of a second do not.
+//! them took for its transactions: that of all its primary's processes and of its pgbench. A processor that does nothing else gives as many
+//! transactions per second as go into a second of its time, so this is throughput. The standby, which elsewhere is another machine and here
+//! runs on the same processor, is not counted: what it does slows no primary down. How fast a machine computes changes within milliseconds
+//! (other guests of a virtual machine's host, its clock), and by far more than an extension costs: two loads that share each of these
+//! milliseconds meet the same machine, two that take turns of a quarter of a second do not.
 //!
 //! A leg is a few rounds after a start of all servers; a server may be cheaper than another for as long as it runs, so there are many legs.
 //! The pairs swap roles from one leg to the next, and two neighbours make one sample, so that what distinguishes the pairs cancels out as
@@ -96,8 +97,8 @@ impl FromStr for Load {
 /// What a transaction cost one pair in a round, in seconds of processor time.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
-    /// The two servers, all their processes together.
-    servers: f64,
+    /// The primary, all its processes together.
+    primary: f64,
     /// These and pgbench.
     all: f64,
 }
@@ -109,11 +110,11 @@ pub struct Measured {
     pub load: Load,
     /// Transactions for each second of processor time, round by round.
     pub throughput: Sides,
-    /// Microseconds of processor time of both servers for each transaction, round by round.
+    /// Microseconds of the primary's processor time for each transaction, round by round.
     pub cpu: Sides,
     /// With over without, sample by sample: throughput.
     pub throughput_ratios: Vec<f64>,
-    /// With over without, sample by sample: processor time of both servers.
+    /// With over without, sample by sample: the primary's processor time.
     pub cpu_ratios: Vec<f64>,
 }
 
@@ -126,12 +127,12 @@ pub struct Sides {
     pub without: Vec<f64>,
 }
 
-/// Runs the loads for so long each, with `library` and `without` it: without any, which is an empty name, or in a control with the same one. Of
-/// another library than pg_keeper one learns what any of them costs.
+/// Runs the loads for so long each, with `library` and with what the other servers have instead of it, an empty name for none. Of another
+/// library than pg_keeper one learns what any of them costs; two like ones are a control.
 pub fn compare(
     loads: &[Load],
     each: Duration,
-    [library, without_it]: [&str; 2],
+    [library, instead]: [&str; 2],
     mut say: impl FnMut(&str),
 ) -> Result<Vec<Measured>> {
     let leg = ROUND * ROUNDS as u32;
@@ -148,7 +149,7 @@ pub fn compare(
     let mut all: Vec<Vec<Leg>> = vec![Vec::new(); loads.len()];
     for number in 0..samples * 2 {
         let (with, without) = (&pairs[number % 2], &pairs[1 - number % 2]);
-        for (pair, library) in [(with, library), (without, without_it)] {
+        for (pair, library) in [(with, library), (without, instead)] {
             set_up(pair, library)?;
             if library == KEEPER {
                 pair.wait_armed()?;
@@ -156,7 +157,7 @@ pub fn compare(
         }
         for (load, legs) in loads.iter().zip(&mut all) {
             let leg = measure(*load, with, without)?;
-            let (throughput, cpu) = (leg.ratio(|cost| 1.0 / cost.all), leg.ratio(|cost| cost.servers));
+            let (throughput, cpu) = (leg.ratio(|cost| 1.0 / cost.all), leg.ratio(|cost| cost.primary));
             let counted = format!("{} of {}", number + 1, samples * 2);
             say(&format!("{counted}, {}: with / without {throughput:.4}, CPU time {cpu:.4}", load.title()));
             legs.push(leg);
@@ -191,9 +192,9 @@ impl Measured {
         Measured {
             load,
             throughput: sides(|cost| 1.0 / cost.all),
-            cpu: sides(|cost| cost.servers * 1e6),
+            cpu: sides(|cost| cost.primary * 1e6),
             throughput_ratios: samples(|cost| 1.0 / cost.all),
-            cpu_ratios: samples(|cost| cost.servers),
+            cpu_ratios: samples(|cost| cost.primary),
         }
     }
 }
@@ -248,7 +249,8 @@ fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
 /// A round that both pairs run at the same time.
 fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     let lasting = pairs.map(processes);
-    let before = pairs.map(|pair| process::cpu_time_in(pair.folder()));
+    let spent = |pair: &Pair| process::cpu_time_in(&pair.primary.data());
+    let before = pairs.map(spent);
     let [with, without] = pairs.map(|pair| Running::start(load, pair, length));
     let (with, without) = (with?, without?);
     let outputs = [with.end()?, without.end()?];
@@ -263,10 +265,10 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     let cost = |at: usize| {
         let (output, client) = &outputs[at];
         let transactions = transactions(output)?;
-        let servers = process::cpu_time_in(pairs[at].folder()).saturating_sub(before[at]).as_secs_f64();
+        let primary = spent(pairs[at]).saturating_sub(before[at]).as_secs_f64();
         Ok::<_, anyhow::Error>(Cost {
-            servers: servers / transactions,
-            all: (servers + client.as_secs_f64()) / transactions,
+            primary: primary / transactions,
+            all: (primary + client.as_secs_f64()) / transactions,
         })
     };
     Ok([cost(0)?, cost(1)?])
@@ -322,7 +324,7 @@ mod tests {
     fn what_distinguishes_the_pairs_or_drifts_cancels_out() {
         // The second pair is a tenth cheaper, the machine slows down from round to round, and the extension takes a hundredth.
         let leg = |with: f64, without: f64| {
-            let cost = |slow: f64, side: f64| Cost { servers: slow * side, all: slow * side + slow };
+            let cost = |slow: f64, side: f64| Cost { primary: slow * side, all: slow * side + slow };
             Leg([1.0, 1.5, 3.0].map(|slow| [cost(slow, with), cost(slow, without)]).into())
         };
         let measured = Measured::new(Load::TpcB, &[leg(1.01, 0.9), leg(1.01 * 0.9, 1.0)]);

@@ -2,9 +2,9 @@
 //!
 //! Settings come from the environment: `PARTS`, a list of outage, idle, pgbench, and, unless it is named, not of fleet; `N` outages of each
 //! kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3); `IDLE` seconds to look at an idle keeper (30); `MINUTES` of pgbench for each
-//! load (2), `LOADS`, a list of tpcb, select and connect, `LIBRARY` (another than pg_keeper, to see what any costs), `CONTROL` (on: both
-//! pairs have it, so that what the ratios are off by is noise); `FLEET`, numbers of watchers (0,1,20,200), `CALM` seconds to look at a
-//! fleet in the calm (20). Exits with 1 when a figure misses its target or is not sure enough to tell.
+//! load (2), `LOADS`, a list of tpcb, select and connect, `LIBRARY` (another than pg_keeper, to see what any costs), `AGAINST` (what the
+//! servers without it load instead of nothing; with pg_keeper, what the ratios are off by is noise); `FLEET`, numbers of watchers
+//! (0,1,20,200), `CALM` seconds to look at a fleet in the calm (20). Exits with 1 when a figure misses its target or is not sure enough to tell.
 
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -181,14 +181,11 @@ fn throughput() -> Result<bool> {
     let loads: Vec<Load> = words.map(str::parse).collect::<Result<_>>().context("LOADS")?;
     let each = Duration::try_from_secs_f64(variable("MINUTES", 2.0)? * 60.0).context("MINUTES")?;
     let library = variable("LIBRARY", load::KEEPER.to_owned())?;
-    let control = variable("CONTROL", "off".to_owned())? == "on";
-    println!("pgbench, {each:?} for each load, with {library} and without it at the same time on one processor:");
-    if control {
-        println!("  CONTROL: both pairs have it, and nothing is without it.");
-    }
+    let against = variable("AGAINST", String::new())?;
+    let without = if against.is_empty() { "without it".to_owned() } else { format!("with {against} instead") };
+    println!("pgbench, {each:?} for each load, with {library} and {without} at the same time on one processor:");
     let mut met = true;
-    let compared = [library.as_str(), if control { library.as_str() } else { "" }];
-    for measured in load::compare(&loads, each, compared, |text| eprintln!("  {text}"))? {
+    for measured in load::compare(&loads, each, [&library, &against], |text| eprintln!("  {text}"))? {
         met &= report_load(&measured)?;
     }
     Ok(met)
@@ -217,7 +214,7 @@ fn report_load(measured: &Measured) -> Result<bool> {
         "target >= 0.99: NOT DECIDED, it lies within the noise; raise MINUTES".to_owned()
     };
     line("transactions per second of processor time", throughput, throughput_ratio, &verdict)?;
-    line("µs of it per transaction, both servers", cpu, cpu_ratio, "less is better; not judged")?;
+    line("µs of it per transaction, the primary", cpu, cpu_ratio, "less is better; not judged")?;
     println!();
     Ok(met)
 }
