@@ -22,9 +22,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PACKAGES := postgresql-$(PG_MAJOR) postgresql-server-dev-$(PG_MAJOR) libpq5 clang libclang-dev pkg-config iproute2 nftables systemd dbus polkitd
 
 export PG_CONFIG
-# cargo-pgrx would have the linker keep what nothing uses, lest it drop what the SQL is made from. It does not drop that (`#[used]`), and if it
-# ever did, installing would fail. Without the rest the library is half as large, and what is built for it serves the other builds as well.
+# cargo-pgrx has the linker keep what nothing uses, lest it drop what the SQL is made from, as some have on other machines than these. Here it
+# does not, and if it ever did, installing would fail. Without the rest the library is half as large, and what is built for it serves the other
+# builds as well.
+ifeq ($(shell uname -m),x86_64)
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND := 1
+endif
 
 .PHONY: help deps verify fix build deb install install-old-objects test demo bench cycles upgrade lab lab-down matrix model fuzz clean
 
