@@ -116,6 +116,9 @@ fn define_partner() {
     );
 }
 
+/// What a number of seconds may be below the least one: the server makes 0.09999999999999999 of «100ms» (`convert_to_base_unit`, `guc.c`).
+const ROUNDING: f64 = 1e-9;
+
 /// How the partner is watched.
 fn define_keepalives() {
     real(
@@ -290,7 +293,7 @@ fn real(
     (least, most): (f64, f64),
     unit: GucFlags,
 ) {
-    GucRegistry::define_float_guc(name, short, long, setting, least, most, GucContext::Sighup, unit);
+    GucRegistry::define_float_guc(name, short, long, setting, least - ROUNDING, most, GucContext::Sighup, unit);
 }
 
 fn boolean(name: &'static CStr, short: &'static CStr, long: &'static CStr, setting: &'static GucSetting<bool>) {

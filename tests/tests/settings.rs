@@ -13,9 +13,10 @@ use keeper_tests::state::{LOAD, set_up_keeper_database, status};
 use keeper_tests::template::template;
 
 /// Nonsense, and a word that the answer has to hold so that one knows what to write instead.
-const NONSENSE: [(&str, &str, &str); 18] = [
+const NONSENSE: [(&str, &str, &str); 20] = [
     ("keepalive_time", "-1", "valid range"),
     ("keepalive_time", "0", "valid range"),
+    ("keepalive_time", "99ms", "valid range"),
     ("keepalive_time", "1000000000", "valid range"),
     ("keepalive_time", "soon", "invalid value"),
     ("keepalive_time", "", "invalid value"),
@@ -23,6 +24,7 @@ const NONSENSE: [(&str, &str, &str); 18] = [
     ("keepalive_count", "-3", "valid range"),
     ("keepalive_count", "99999999999", "keepalive_count"),
     ("keepalive_count", "2.5.1", "invalid value"),
+    ("keepalives_time", "99ms", "keepalives_time"),
     ("command_timeout", "-5", "valid range"),
     ("max_lag", "-1", "valid range"),
     ("max_lag", "much", "invalid value"),
@@ -32,6 +34,18 @@ const NONSENSE: [(&str, &str, &str); 18] = [
     ("partner_conninfo", "host=127.0.0.1 colour=red", "colour"),
     ("partner_conninfo", "host=127.0.0.1 port=99999", "port"),
     ("database", "", "database"),
+];
+
+/// The least and the most, in each unit that one would write.
+const BOUNDS: [(&str, &str); 8] = [
+    ("keepalive_time", "0.1"),
+    ("keepalive_time", "100ms"),
+    ("keepalive_time", "100000us"),
+    ("keepalive_time", "1h"),
+    ("keepalives_time", "100ms"),
+    ("command_timeout", "100ms"),
+    ("command_timeout", "1d"),
+    ("keepalive_count", "1"),
 ];
 
 const SECRET: &str = "open-sesame-4711";
@@ -57,6 +71,16 @@ fn settings(partner: &str) -> Vec<String> {
 
 fn setting(name: &str, value: &str) -> String {
     format!("pg_keeper.{name} = '{value}'")
+}
+
+#[test]
+fn bounds_are_accepted_when_set() -> Result<()> {
+    let folder = ClusterFolder::create("bounds")?;
+    let node = single(&folder)?;
+    for (name, value) in BOUNDS {
+        node.sql("postgres", &format!("alter system set pg_keeper.{name} = '{value}'"))?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub(super) unsafe extern "C-unwind" fn check_keepalives_time(
     if seconds == 0.0 {
         return true;
     }
-    if seconds < least {
+    if seconds < least - super::ROUNDING {
         let allowed = format!("{least} to {most} seconds are allowed.");
         return refuse("pg_keeper.keepalives_time is too short", &allowed, "Set pg_keeper.keepalive_time instead.");
     }
