@@ -8,9 +8,8 @@
 //! milliseconds meet the same machine, two that take turns of a quarter of a second do not.
 //!
 //! A leg is a few rounds after a start of all servers; a server may be cheaper than another for as long as it runs, so there are many legs.
-//! The first is not judged: between the filling of the tables and the next start one pair may be dearer than the other by far, for a reason
-//! that is not known. The pairs swap roles from one leg to the next, and two neighbours make one sample, so that what distinguishes the pairs
-//! cancels out as well. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
+//! The pairs swap roles from one leg to the next, and two neighbours make one sample, so that what distinguishes the pairs cancels out as
+//! well. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
 
 use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
@@ -148,7 +147,7 @@ pub fn compare(
     say(&format!("two pairs, filled by pgbench, all on processor {}, {pages}", processor.number));
     let pairs = start_pairs()?;
     let mut all: Vec<Vec<Leg>> = vec![Vec::new(); loads.len()];
-    for number in 0..=samples * 2 {
+    for number in 0..samples * 2 {
         let (with, without) = (&pairs[number % 2], &pairs[1 - number % 2]);
         for (pair, library) in [(with, library), (without, instead)] {
             set_up(pair, library)?;
@@ -159,11 +158,9 @@ pub fn compare(
         for (load, legs) in loads.iter().zip(&mut all) {
             let leg = measure(*load, with, without)?;
             let (throughput, cpu) = (leg.ratio(|cost| 1.0 / cost.all), leg.ratio(|cost| cost.primary));
-            let counted = if number == 0 { "not judged".to_owned() } else { format!("{number} of {}", samples * 2) };
+            let counted = format!("{} of {}", number + 1, samples * 2);
             say(&format!("{counted}, {}: with / without {throughput:.4}, CPU time {cpu:.4}", load.title()));
-            if number > 0 {
-                legs.push(leg);
-            }
+            legs.push(leg);
         }
     }
     Ok(loads.iter().zip(&all).map(|(load, legs)| Measured::new(*load, legs)).collect())
@@ -252,6 +249,10 @@ fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
 /// A round that both pairs run at the same time.
 fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     let lasting = pairs.map(processes);
+    let at_rest = |pair: &Pair, lasting: &HashSet<Pid>| {
+        let now = processes(pair);
+        now == *lasting && !process::unreaped_child_of(&Vec::from_iter(now))
+    };
     let spent = |pair: &Pair| process::cpu_time_in(&pair.primary.data());
     let before = pairs.map(spent);
     let [with, without] = pairs.map(|pair| Running::start(load, pair, length));
@@ -262,7 +263,9 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
         pair.wait_until("the standby to have replayed all", || has_replayed(&pair.primary, &pair.standby))?;
     }
     let begun = Instant::now();
-    while pairs.map(processes) != lasting && begun.elapsed() < Duration::from_secs(1) {
+    while !pairs.iter().zip(&lasting).all(|(pair, lasting)| at_rest(pair, lasting))
+        && begun.elapsed() < Duration::from_secs(1)
+    {
         sleep(Duration::from_millis(1));
     }
     let cost = |at: usize| {

@@ -69,14 +69,24 @@ pub fn state(pid: Pid) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Whether a child of one of these processes has ended and is not reaped yet. What it spent is nobody's meanwhile.
+pub fn unreaped_child_of(parents: &[Pid]) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).map(Pid::from_raw);
+    pids.filter(|pid| state(*pid) == Some('Z')).any(|pid| parent(pid).is_some_and(|parent| parents.contains(&parent)))
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, words) = stat.rsplit_once(") ")?;
+    words.split_whitespace().nth(1)?.parse().ok().map(Pid::from_raw)
+}
+
 /// A child of a process, if it has any.
 pub fn child_of(parent: Pid) -> Option<Pid> {
     let entries = fs::read_dir("/proc").ok()?.flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).map(Pid::from_raw).find(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let after_name = stat.rsplit_once(") ").map(|(_, words)| words).unwrap_or_default();
-        after_name.split_whitespace().nth(1) == Some(&parent.to_string())
-    })
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).map(Pid::from_raw);
+    pids.find(|pid| self::parent(*pid) == Some(parent))
 }
 
 /// The command line of a process; PostgreSQL's say what they are in it.
