@@ -99,7 +99,7 @@ impl FromStr for Load {
 struct Cost {
     /// The primary, all its processes together.
     primary: f64,
-    /// These and pgbench.
+    /// Both it and pgbench.
     all: f64,
 }
 

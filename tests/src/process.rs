@@ -11,17 +11,13 @@ use nix::unistd::Pid;
 
 /// Every living process whose working directory lies in the folder. A zombie has no working directory any more.
 pub fn living_in(folder: &Path) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
-            let working_directory = fs::read_link(entry.path().join("cwd")).ok()?;
-            working_directory.starts_with(folder).then(|| Pid::from_raw(pid))
-        })
-        .collect()
+    let works_in = |pid: &Pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place.starts_with(folder));
+    all().filter(works_in).collect()
+}
+
+fn all() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Pid::from_raw)
 }
 
 /// SIGKILL to every process in the folder, until none is left.
@@ -71,9 +67,8 @@ pub fn state(pid: Pid) -> Option<char> {
 
 /// Whether a child of one of these processes has ended and is not reaped yet. What it spent is nobody's meanwhile.
 pub fn unreaped_child_of(parents: &[Pid]) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else { return false };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).map(Pid::from_raw);
-    pids.filter(|pid| state(*pid) == Some('Z')).any(|pid| parent(pid).is_some_and(|parent| parents.contains(&parent)))
+    let mut ended = all().filter(|pid| state(*pid) == Some('Z'));
+    ended.any(|pid| parent(pid).is_some_and(|parent| parents.contains(&parent)))
 }
 
 fn parent(pid: Pid) -> Option<Pid> {
@@ -84,9 +79,7 @@ fn parent(pid: Pid) -> Option<Pid> {
 
 /// A child of a process, if it has any.
 pub fn child_of(parent: Pid) -> Option<Pid> {
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).map(Pid::from_raw);
-    pids.find(|pid| self::parent(*pid) == Some(parent))
+    all().find(|pid| self::parent(*pid) == Some(parent))
 }
 
 /// The command line of a process; PostgreSQL's say what they are in it.
