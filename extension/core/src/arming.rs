@@ -1,7 +1,9 @@
 //! Why a standby would not promote itself.
 
 use crate::ident::{Lsn, SystemIdentifier};
-use crate::settings::Inert;
+use crate::node::{Node, Seen};
+use crate::report::Synchronous;
+use crate::settings::{Inert, OnStandbyLoss, Settings};
 use alloc::string::String;
 use core::fmt;
 
@@ -107,6 +109,62 @@ impl fmt::Display for NotArmed {
                 f,
                 "{lag} bytes of the primary's WAL up to {primary} have not been received, pg_keeper.max_lag allows {max_lag}"
             ),
+        }
+    }
+}
+
+impl Node {
+    /// Why this server would not promote itself if the partner were lost now; `None` when it would.
+    pub fn not_armed(&self) -> Option<NotArmed> {
+        let settings = match &self.settings {
+            Ok(settings) => settings,
+            Err(inert) => return Some(NotArmed::Inert(inert.clone())),
+        };
+        let Some(Seen { observation, .. }) = &self.seen else {
+            return Some(NotArmed::NotHeard(String::new()));
+        };
+        if !observation.in_recovery {
+            return Some(NotArmed::Primary);
+        }
+        if !settings.enabled {
+            return Some(NotArmed::DisabledHere);
+        }
+        if !observation.standby_signal {
+            return Some(NotArmed::NoStandbySignal);
+        }
+        let Some(answer) = &self.partner.answer else {
+            return Some(NotArmed::NotHeard(self.partner.last_error.clone()));
+        };
+        if let Some(finding) = self.against_following(observation, answer) {
+            return Some(finding);
+        }
+        if !answer.report.enabled {
+            return Some(NotArmed::DisabledThere);
+        }
+        if !self.partner.heard_as_primary {
+            return Some(NotArmed::NotStreaming);
+        }
+        if let Some((name, ours, theirs)) = self.parameters.first_smaller(&answer.report.parameters) {
+            return Some(NotArmed::ParameterTooSmall { name, ours, theirs });
+        }
+        if let Some(finding) = self.against_counting(settings) {
+            return Some(finding);
+        }
+        let lag = answer.lsn.bytes_since(observation.end_of_wal());
+        if lag > settings.max_lag {
+            return Some(NotArmed::TooFarBehind { lag, max_lag: settings.max_lag, primary: answer.lsn });
+        }
+        None
+    }
+
+    /// What the primary's word on synchronous replication forbids.
+    fn against_counting(&self, settings: &Settings) -> Option<NotArmed> {
+        match self.synchronous.told() {
+            Some(Synchronous::Counts { .. }) => self.may_be_dropped().then_some(NotArmed::MayBeDropped),
+            Some(Synchronous::Dropped { .. } | Synchronous::Unmanaged) | None => {
+                let strict = settings.synchronous && settings.on_standby_loss == OnStandbyLoss::Wait;
+                strict.then_some(NotArmed::NotSynchronous)
+            }
         }
     }
 }
