@@ -5,7 +5,7 @@
 
 use crate::shared::now;
 use crate::{fence, guc};
-use keeper_core::{Gate, Moment};
+use keeper_core::{AtAnswer, Gate, Identity, Moment};
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -130,8 +130,8 @@ pub(crate) fn promised() -> Moment {
     Moment::from_micros(WORDS.get().promised.load(Ordering::Acquire))
 }
 
-/// What is left of the promise and of the permit, and how old the keeper's word is.
-pub(crate) fn of_this_moment() -> (Duration, Duration, Duration) {
+/// What a report of this moment says, by a server that is this one.
+pub(crate) fn at_answer(identity: Identity) -> AtAnswer {
     let now = now();
     let permit = match gate() {
         Gate::Open { until } => until.since(now),
@@ -139,7 +139,7 @@ pub(crate) fn of_this_moment() -> (Duration, Duration, Duration) {
     };
     let spoken = Moment::from_micros(WORDS.get().spoken.load(Ordering::Acquire));
     let offered = Moment::from_micros(WORDS.get().offered.load(Ordering::Acquire));
-    (offered.since(now), permit, now.since(spoken))
+    AtAnswer { identity, promise: offered.since(now), permit, keeper_age: now.since(spoken) }
 }
 
 /// A partner's keeper is shown our report. The first time on a connection, our keeper is to ask back.

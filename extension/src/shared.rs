@@ -324,9 +324,9 @@ fn report() -> String {
     let identity = observe::identity();
     walsender::serve_keeper();
     let published = published();
-    let (promise, permit, keeper_age) = gate::of_this_moment();
+    let at_answer = gate::at_answer(identity);
     match published.report.as_str() {
         "" => String::new(),
-        text => Report::at_answer(text, identity, promise, permit, keeper_age),
+        text => Report::at_answer(text, at_answer),
     }
 }

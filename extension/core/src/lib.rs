@@ -42,7 +42,7 @@ pub use ident::{Lsn, ParseLsnError, SystemIdentifier, Timeline};
 pub use node::{Node, Start};
 pub use partner::Evidence;
 pub use promotion::Story;
-pub use report::{Answer, Identity, Report, ReportError, Role, Sight, Synchronous};
+pub use report::{Answer, AtAnswer, Identity, Report, ReportError, Role, Sight, Synchronous};
 pub use settings::{Inert, OnStandbyLoss, OnUnknownPartner, Settings};
 pub use status::{PartnerState, State, Status};
 pub use time::Moment;

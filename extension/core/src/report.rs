@@ -160,6 +160,19 @@ impl Answer {
     }
 }
 
+/// What a report says of the moment at which it is read, whoever wrote it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtAnswer {
+    /// Who answers.
+    pub identity: Identity,
+    /// [`Report::promise`]
+    pub promise: Duration,
+    /// [`Report::permit`]
+    pub permit: Duration,
+    /// [`Report::keeper_age`]
+    pub keeper_age: Duration,
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parameters { max_connections, max_worker_processes, max_wal_senders, .. } = self.parameters;
@@ -187,24 +200,18 @@ impl fmt::Display for Report {
             write!(f, " on_standby_loss={}", policy.as_str())?;
         }
         write!(f, " version={}", self.version)?;
-        f.write_str(&at_answer(self.promise, self.permit, self.keeper_age))
+        f.write_str(&spans([self.promise, self.permit, self.keeper_age]))
     }
 }
 
 impl Report {
-    /// The report's text with what only the moment of answering knows: who answers, what is left of the promise, and the age of the keeper's
-    /// word.
-    pub fn at_answer(
-        text: &str,
-        identity: Identity,
-        promise: Duration,
-        permit: Duration,
-        keeper_age: Duration,
-    ) -> String {
-        let lasting = |word: &&str| !AT_ANSWER.iter().any(|key| word.starts_with(key));
+    /// The report's text with what only the moment of answering knows.
+    pub fn at_answer(text: &str, at_answer: AtAnswer) -> String {
+        let AtAnswer { identity: Identity { system_identifier, timeline, lsn }, promise, permit, keeper_age } =
+            at_answer;
+        let lasting = |word: &&str| !SPANS.iter().any(|key| word.starts_with(key));
         let words = text.split(' ').filter(lasting).collect::<Vec<_>>().join(" ");
-        let Identity { system_identifier, timeline, lsn } = identity;
-        format!("{words} identity={system_identifier},{timeline},{lsn}{}", at_answer(promise, permit, keeper_age))
+        format!("{words} identity={system_identifier},{timeline},{lsn}{}", spans([promise, permit, keeper_age]))
     }
 
     /// Reads what [`Report`]'s `Display` wrote, by this version or another.
@@ -251,12 +258,11 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The words that only the moment of answering knows, and a report has in any case.
-const AT_ANSWER: [&str; 3] = ["promise_us=", "permit_us=", "keeper_age_us="];
+/// The spans that only the moment of answering knows, and a report has in any case.
+const SPANS: [&str; 3] = ["promise_us=", "permit_us=", "keeper_age_us="];
 
-fn at_answer(promise: Duration, permit: Duration, keeper_age: Duration) -> String {
-    let spans = [promise, permit, keeper_age].map(|span| span.as_micros());
-    AT_ANSWER.iter().zip(spans).map(|(key, span)| format!(" {key}{span}")).collect()
+fn spans(spans: [Duration; 3]) -> String {
+    SPANS.iter().zip(spans).map(|(key, span)| format!(" {key}{}", span.as_micros())).collect()
 }
 
 fn on_off(value: bool) -> &'static str {
@@ -323,7 +329,8 @@ mod tests {
         let later = Report { promise: Duration::from_millis(1), keeper_age: Duration::from_secs(9), ..report.clone() };
         let identity =
             Identity { system_identifier: SystemIdentifier(u64::MAX), timeline: Timeline(26), lsn: Lsn(0x1_2000_0148) };
-        let text = Report::at_answer(&report.to_string(), identity, later.promise, later.permit, later.keeper_age);
+        let Report { promise, permit, keeper_age, .. } = later;
+        let text = Report::at_answer(&report.to_string(), AtAnswer { identity, promise, permit, keeper_age });
         assert_eq!(Report::parse(&text), Ok(later));
         assert_eq!(Identity::in_report(&text), Some(identity));
     }
