@@ -22,6 +22,9 @@ pub(crate) struct Wait {
     set: Option<Set>,
 }
 
+/// The latch, the postmaster's death and the socket.
+const EVENTS: u8 = 3;
+
 struct Set {
     set: *mut pg_sys::WaitEventSet,
     interest: Option<Interest>,
@@ -34,16 +37,14 @@ impl Wait {
 
     /// Waits until one of these happens, or for so many milliseconds; whether the postmaster is gone. The latch is reset.
     pub(crate) fn wait(&mut self, interest: Option<Interest>, timeout: i64) -> bool {
-        const EVENTS: usize = 3;
         let lasts = interest.is_none_or(|interest| interest.session.is_some());
         self.set.take_if(|set| !lasts || set.interest != interest);
         let set = self.set.get_or_insert_with(|| Set::new(interest)).set;
-        let mut occurred = [pg_sys::WaitEvent::default(); EVENTS];
+        let mut occurred = [pg_sys::WaitEvent::default(); EVENTS as usize];
         // SAFETY: the set is live, the array has the length that is given, and MyLatch is this process's own.
         let count = unsafe {
-            let length = EVENTS as c_int;
-            let count =
-                pg_sys::WaitEventSetWait(set, timeout, occurred.as_mut_ptr(), length, pg_sys::PG_WAIT_EXTENSION);
+            let (first, length) = (occurred.as_mut_ptr(), c_int::from(EVENTS));
+            let count = pg_sys::WaitEventSetWait(set, timeout, first, length, pg_sys::PG_WAIT_EXTENSION);
             pg_sys::ResetLatch(pg_sys::MyLatch);
             count
         };
@@ -56,14 +57,14 @@ impl Set {
     fn new(interest: Option<Interest>) -> Self {
         let no_socket = pg_sys::PGINVALID_SOCKET;
         let (nobody, nothing) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: room for three events, of which no more are added. The latch is this process's own, the socket open. The set outlives every
+        // SAFETY: room for as many events as there can be. The latch is this process's own, the socket open. The set outlives every
         // transaction: it belongs to no resource owner, and its memory to the process.
         unsafe {
             #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16"))]
             let owner = pg_sys::TopMemoryContext;
             #[cfg(any(feature = "pg17", feature = "pg18"))]
             let owner = std::ptr::null_mut();
-            let set = pg_sys::CreateWaitEventSet(owner, 3);
+            let set = pg_sys::CreateWaitEventSet(owner, c_int::from(EVENTS));
             pg_sys::AddWaitEventToSet(set, pg_sys::WL_LATCH_SET, no_socket, pg_sys::MyLatch, nothing);
             pg_sys::AddWaitEventToSet(set, pg_sys::WL_POSTMASTER_DEATH, no_socket, nobody, nothing);
             if let Some(Interest { socket, events, .. }) = interest {
