@@ -9,7 +9,7 @@
 //!
 //! A leg is a few rounds after a start of all servers; a server may be cheaper than another for as long as it runs, so there are many legs.
 //! The pairs swap roles from one leg to the next, and two neighbours make one sample, so that what distinguishes the pairs cancels out as
-//! well. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
+//! well, that one of them is always started first included. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
 
 use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +27,7 @@ use crate::pair::Pair;
 use crate::process;
 use crate::quiet::{HugePages, OneProcessor};
 use crate::state::{has_replayed, is_streaming};
+use crate::stats::FEWEST;
 
 /// pgbench's scale: small enough to stay in memory, large enough for its branches not to be what clients wait for.
 const SCALE: u32 = 20;
@@ -135,8 +136,10 @@ pub fn compare(
     [library, instead]: [&str; 2],
     mut say: impl FnMut(&str),
 ) -> Result<Vec<Measured>> {
-    let leg = ROUND * ROUNDS as u32;
-    let samples = (each.as_secs_f64() / leg.as_secs_f64() / 2.0).ceil() as usize;
+    let sample = (2 * ROUND * ROUNDS as u32).as_secs_f64();
+    let samples = (each.as_secs_f64() / sample).ceil() as usize;
+    let minutes = sample * FEWEST as f64 / 60.0;
+    ensure!(samples >= FEWEST, "{each:?} for each load is too short to tell anything: {minutes} minutes are needed");
     let processor = OneProcessor::take()?;
     // Where small pages lie differs from start to start, and so does what a look at them costs.
     let huge_pages = HugePages::reserve(2 * 2 * (SHARED_BUFFERS + OTHER_SHARED));
@@ -148,15 +151,17 @@ pub fn compare(
     let pairs = start_pairs()?;
     let mut all: Vec<Vec<Leg>> = vec![Vec::new(); loads.len()];
     for number in 0..samples * 2 {
-        let (with, without) = (&pairs[number % 2], &pairs[1 - number % 2]);
-        for (pair, library) in [(with, library), (without, instead)] {
+        let with = number % 2;
+        for (at, pair) in pairs.iter().enumerate() {
+            let library = if at == with { library } else { instead };
             set_up(pair, library)?;
             if library == KEEPER {
                 pair.wait_armed()?;
             }
         }
         for (load, legs) in loads.iter().zip(&mut all) {
-            let leg = measure(*load, with, without)?;
+            let mut leg = measure(*load, pairs.each_ref())?;
+            leg.0.iter_mut().for_each(|costs| costs.rotate_left(with));
             let (throughput, cpu) = (leg.ratio(|cost| 1.0 / cost.all), leg.ratio(|cost| cost.primary));
             let counted = format!("{} of {}", number + 1, samples * 2);
             say(&format!("{counted}, {}: with / without {throughput:.4}, CPU time {cpu:.4}", load.title()));
@@ -235,12 +240,12 @@ fn set_up(pair: &Pair, library: &str) -> Result<()> {
     Ok(())
 }
 
-fn measure(load: Load, with: &Pair, without: &Pair) -> Result<Leg> {
+/// The rounds' costs in the order of the pairs.
+fn measure(load: Load, pairs: [&Pair; 2]) -> Result<Leg> {
     // Not judged: the first transactions of a server find nothing of what the later ones find. The very first tell how many a round takes.
-    let pairs = [with, without];
     let first = pairs.map(|pair| transactions(&Running::start(load, pair, "--time=1")?.end()?.0));
-    let [with_first, without_first]: [Result<f64>; 2] = first;
-    let each = (with_first? + without_first?) / 2.0 * ROUND.as_secs_f64() / pairs.len() as f64;
+    let [first, second]: [Result<f64>; 2] = first;
+    let each = (first? + second?) / 2.0 * ROUND.as_secs_f64() / pairs.len() as f64;
     let length = format!("--transactions={}", each.round().max(1.0));
     round(load, pairs, &length)?;
     Ok(Leg((0..ROUNDS).map(|_| round(load, pairs, &length)).collect::<Result<_>>()?))
@@ -255,9 +260,9 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     };
     let spent = |pair: &Pair| process::cpu_time_in(&pair.primary.data());
     let before = pairs.map(spent);
-    let [with, without] = pairs.map(|pair| Running::start(load, pair, length));
-    let (with, without) = (with?, without?);
-    let outputs = [with.end()?, without.end()?];
+    let [first, second] = pairs.map(|pair| Running::start(load, pair, length));
+    let (first, second) = (first?, second?);
+    let outputs = [first.end()?, second.end()?];
     // What the load still costs, it costs: sessions end, the standby replays.
     for pair in pairs {
         pair.wait_until("the standby to have replayed all", || has_replayed(&pair.primary, &pair.standby))?;

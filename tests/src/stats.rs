@@ -34,14 +34,17 @@ pub struct Estimate {
     pub standard_error: f64,
 }
 
+/// Of fewer samples nothing can be told that is right 19 times out of 20.
+pub const FEWEST: usize = 6;
+
 /// Half the width of an interval that is right 19 times out of 20, in standard errors.
 const SURE: f64 = 1.96;
 
 /// The centre of samples by Hodges and Lehmann, with the interval that Wilcoxon's test gives: the median of the means of all pairs. A few
 /// wild samples, of which a busy machine has some, move it hardly more than they would move a median, and it is nearly as sharp as a mean.
-/// None for fewer than 6 samples, which cannot be that sure.
+/// None for fewer samples than [`FEWEST`].
 pub fn estimate(samples: &[f64]) -> Option<Estimate> {
-    if samples.len() < 6 {
+    if samples.len() < FEWEST {
         return None;
     }
     let pairs = samples.iter().enumerate().flat_map(|(at, a)| samples[at..].iter().map(move |b| (a + b) / 2.0));

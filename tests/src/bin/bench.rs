@@ -2,7 +2,7 @@
 //!
 //! Settings come from the environment: `PARTS`, a list of outage, idle, pgbench, and, unless it is named, not of fleet; `N` outages of each
 //! kind (10), `KEEPALIVE_TIME` (1), `KEEPALIVE_COUNT` (3); `IDLE` seconds to look at an idle keeper (30); `MINUTES` of pgbench for each
-//! load (2), `LOADS`, a list of tpcb, select and connect, `LIBRARY` (another than pg_keeper, to see what any costs), `AGAINST` (what the
+//! load (4), `LOADS`, a list of tpcb, select and connect, `LIBRARY` (another than pg_keeper, to see what any costs), `AGAINST` (what the
 //! servers without it load instead of nothing; with pg_keeper, what the ratios are off by is noise); `FLEET`, numbers of watchers
 //! (0,1,20,200), `CALM` seconds to look at a fleet in the calm (20). Exits with 1 when a figure misses its target or is not sure enough to tell.
 
@@ -179,7 +179,7 @@ fn throughput() -> Result<bool> {
     let loads = variable("LOADS", "tpcb,select,connect".to_owned())?;
     let words = loads.split([',', ' ']).filter(|word| !word.is_empty());
     let loads: Vec<Load> = words.map(str::parse).collect::<Result<_>>().context("LOADS")?;
-    let each = Duration::try_from_secs_f64(variable("MINUTES", 2.0)? * 60.0).context("MINUTES")?;
+    let each = Duration::try_from_secs_f64(variable("MINUTES", 4.0)? * 60.0).context("MINUTES")?;
     let library = variable("LIBRARY", load::KEEPER.to_owned())?;
     let against = variable("AGAINST", String::new())?;
     let without = if against.is_empty() { "without it".to_owned() } else { format!("with {against} instead") };
@@ -193,7 +193,7 @@ fn throughput() -> Result<bool> {
 
 fn report_load(measured: &Measured) -> Result<bool> {
     let Measured { load, throughput, cpu, throughput_ratios, cpu_ratios } = measured;
-    let enough = "MINUTES is too short: at least 2 are needed";
+    let enough = "too few samples";
     let (throughput_ratio, cpu_ratio) =
         (estimate(throughput_ratios).context(enough)?, estimate(cpu_ratios).context(enough)?);
     println!("  {}, {} samples:", load.title(), throughput_ratios.len());
