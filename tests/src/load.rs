@@ -256,7 +256,7 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     let lasting = pairs.map(processes);
     let at_rest = |pair: &Pair, lasting: &HashSet<Pid>| {
         let now = processes(pair);
-        now == *lasting && !process::unreaped_child_of(&Vec::from_iter(now))
+        now == *lasting && process::children_of(&Vec::from_iter(now)).iter().all(|child| lasting.contains(child))
     };
     let spent = |pair: &Pair| process::cpu_time_in(&pair.primary.data());
     let before = pairs.map(spent);

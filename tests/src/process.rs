@@ -65,21 +65,16 @@ pub fn state(pid: Pid) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Whether a child of one of these processes has ended and is not reaped yet. What it spent is nobody's meanwhile.
-pub fn unreaped_child_of(parents: &[Pid]) -> bool {
-    let mut ended = all().filter(|pid| state(*pid) == Some('Z'));
-    ended.any(|pid| parent(pid).is_some_and(|parent| parents.contains(&parent)))
+/// The children of these processes, also one that is about to end, which works nowhere any more, and one that has ended and is not reaped. What
+/// such a child spent is nobody's meanwhile.
+pub fn children_of(parents: &[Pid]) -> Vec<Pid> {
+    all().filter(|pid| parent(*pid).is_some_and(|parent| parents.contains(&parent))).collect()
 }
 
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, words) = stat.rsplit_once(") ")?;
     words.split_whitespace().nth(1)?.parse().ok().map(Pid::from_raw)
-}
-
-/// A child of a process, if it has any.
-pub fn child_of(parent: Pid) -> Option<Pid> {
-    all().find(|pid| self::parent(*pid) == Some(parent))
 }
 
 /// The command line of a process; PostgreSQL's say what they are in it.
@@ -110,4 +105,24 @@ pub fn cpu_time_of_ended_children(pid: Pid) -> Duration {
 /// What all processes in a folder have spent so far, those that have ended among them.
 pub fn cpu_time_in(folder: &Path) -> Duration {
     living_in(folder).into_iter().map(|pid| cpu_time(pid).unwrap_or_default() + cpu_time_of_ended_children(pid)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, id};
+
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+    use super::*;
+
+    #[test]
+    fn an_unreaped_child_is_a_child_and_works_nowhere() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let [pid, parent] = [child.id(), id()].map(|number| Pid::from_raw(number.cast_signed()));
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        assert!(children_of(&[parent]).contains(&pid));
+        assert!(!living_in(Path::new("/")).contains(&pid));
+        child.wait().unwrap();
+        assert!(!children_of(&[parent]).contains(&pid));
+    }
 }

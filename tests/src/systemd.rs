@@ -200,8 +200,8 @@ impl Systemd {
             if parent.try_wait()?.is_some() {
                 return Err(Hopeless("systemd cannot be booted here; see the header of tests/src/systemd.rs").into());
             }
-            let child = process::child_of(Pid::from_raw(i32::try_from(parent.id())?));
-            Ok(child.filter(|child| process::title(*child).starts_with("/lib/systemd/systemd")))
+            let children = process::children_of(&[Pid::from_raw(i32::try_from(parent.id())?)]);
+            Ok(children.into_iter().find(|child| process::title(*child).starts_with("/lib/systemd/systemd")))
         })
     }
 }

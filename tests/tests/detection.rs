@@ -209,7 +209,7 @@ fn a_program_that_is_never_loaded_holds_up_nothing() -> Result<()> {
     let keeper = pair.standby.keeper()?;
     pair.wait_until("the keeper to ask for the name", || {
         cut_keepalives(&pair.primary)?;
-        Ok(process::child_of(keeper).is_some())
+        Ok(!process::children_of(&[keeper]).is_empty())
     })?;
     pair.primary.kill_all()?;
     pair.wait_promoted(&pair.standby)?;
