@@ -9,13 +9,12 @@
 //!
 //! A leg is a few rounds after a start of all servers; a server may be cheaper than another for as long as it runs, so there are many legs.
 //! The pairs swap roles from one leg to the next, and two neighbours make one sample, so that what distinguishes the pairs cancels out as
-//! well, that one of them is always started first included. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
+//! well, and so does that the same one is always started first. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
 
 use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -256,7 +255,8 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     let lasting = pairs.map(processes);
     let at_rest = |pair: &Pair, lasting: &HashSet<Pid>| {
         let now = processes(pair);
-        now == *lasting && process::children_of(&Vec::from_iter(now)).iter().all(|child| lasting.contains(child))
+        let children = process::children_of(&Vec::from_iter(now.clone()));
+        now.iter().chain(&children).all(|pid| lasting.contains(pid))
     };
     let spent = |pair: &Pair| process::cpu_time_in(&pair.primary.data());
     let before = pairs.map(spent);
@@ -267,11 +267,8 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     for pair in pairs {
         pair.wait_until("the standby to have replayed all", || has_replayed(&pair.primary, &pair.standby))?;
     }
-    let begun = Instant::now();
-    while !pairs.iter().zip(&lasting).all(|(pair, lasting)| at_rest(pair, lasting))
-        && begun.elapsed() < Duration::from_secs(1)
-    {
-        sleep(Duration::from_millis(1));
+    for (pair, lasting) in pairs.iter().zip(&lasting) {
+        pair.wait_until("its sessions to have ended", || Ok(at_rest(pair, lasting)))?;
     }
     let cost = |at: usize| {
         let (output, client) = &outputs[at];
