@@ -130,7 +130,7 @@ pub(crate) fn promised() -> Moment {
     Moment::from_micros(WORDS.get().promised.load(Ordering::Acquire))
 }
 
-/// What a report of this moment says, by a server that is this one.
+/// What a report says at this moment, when the server of this identity answers.
 pub(crate) fn at_answer(identity: Identity) -> AtAnswer {
     let now = now();
     let permit = match gate() {

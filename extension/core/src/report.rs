@@ -160,7 +160,7 @@ impl Answer {
     }
 }
 
-/// What a report says of the moment at which it is read, whoever wrote it before.
+/// What only the moment of answering knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtAnswer {
     /// Who answers.
