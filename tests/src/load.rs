@@ -252,6 +252,11 @@ fn measure(load: Load, pairs: [&Pair; 2]) -> Result<Leg> {
 
 /// A round that both pairs run at the same time.
 fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
+    let replayed = |pair: &Pair| {
+        pair.wait_until("the standby to have replayed all", || has_replayed(&pair.primary, &pair.standby))
+    };
+    // Who asks stays connected, and so has to be there before.
+    pairs.into_iter().try_for_each(replayed)?;
     let lasting = pairs.map(processes);
     let at_rest = |pair: &Pair, lasting: &HashSet<Pid>| {
         let now = processes(pair);
@@ -264,9 +269,7 @@ fn round(load: Load, pairs: [&Pair; 2], length: &str) -> Result<[Cost; 2]> {
     let (first, second) = (first?, second?);
     let outputs = [first.end()?, second.end()?];
     // What the load still costs, it costs: sessions end, the standby replays.
-    for pair in pairs {
-        pair.wait_until("the standby to have replayed all", || has_replayed(&pair.primary, &pair.standby))?;
-    }
+    pairs.into_iter().try_for_each(replayed)?;
     for (pair, lasting) in pairs.iter().zip(&lasting) {
         pair.wait_until("its sessions to have ended", || Ok(at_rest(pair, lasting)))?;
     }
