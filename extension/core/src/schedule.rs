@@ -219,11 +219,12 @@ impl Schedule {
             Some(_) => Due::Nothing,
             None if self.hastened && self.probing.is_none() => self.send(now, settings, false),
             None if now >= self.send_at(settings) => {
-                // A regular attempt takes over from a probe that hangs: silence proves nothing. One that waits for its turn goes with it.
-                let fresh = self.probing.take_if(|probing| probing.outstanding).is_some();
+                // A regular attempt takes over from a probe that is under way, and the probing begins anew with it: silence proves nothing, and
+                // this one may have been silent. One that waits for its turn goes with it.
+                let fresh = self.probing.as_ref().is_some_and(|probing| probing.outstanding);
                 if let Some(probing) = &mut self.probing {
-                    probing.next = None;
-                    probing.outstanding = true;
+                    let refused = if fresh { 0 } else { probing.refused };
+                    *probing = Probing { refused, outstanding: true, next: None, ..*probing };
                 }
                 self.send(now, settings, fresh)
             }
