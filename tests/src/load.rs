@@ -9,7 +9,8 @@
 //!
 //! A leg is a few rounds after a start of all servers; a server may be cheaper than another for as long as it runs, so there are many legs.
 //! The pairs swap roles from one leg to the next, and two neighbours make one sample, so that what distinguishes the pairs cancels out as
-//! well, and so does that the same one is always started first. Nothing that PostgreSQL does of its own accord comes between: no checkpoint, no autovacuum.
+//! well, and so does that the same one is always started first. Nothing that PostgreSQL does of its own accord comes between: no checkpoint,
+//! no autovacuum.
 
 use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
